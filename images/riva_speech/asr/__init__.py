@@ -1,0 +1,4 @@
+"""Speech recognition, from samples to words; nothing here knows of gRPC.
+
+samples -> audio.features -> acoustic -> ctc -> (endpointing) -> results
+"""

@@ -1,0 +1,70 @@
+"""Finding where utterances end, from the blanks of a CTC model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.pipeline import EndpointingConfig
+
+
+class Endpointer:
+    """Watches one stream.
+
+    An utterance has begun once enough steps of the start window are not blank, and ends when
+    enough steps of the stop window, counted from its beginning, are blank.
+    """
+
+    def __init__(self, config: EndpointingConfig, ms_per_timestep: int) -> None:
+        self._config = config
+        self._start_window = max(1, round(config.start_history / ms_per_timestep))
+        self._stop_window = round(config.stop_history / ms_per_timestep)
+        self._blanks = np.zeros(0, np.bool_)
+        self._offset = 0
+        self._began = False
+
+    def accept(self, blanks: NDArray[np.bool_]) -> list[int]:
+        """Take the next steps; return the steps of the stream at which utterances end.
+
+        The returned numbers are exclusive: the utterance is what lies before them.
+        """
+        self._blanks = np.concatenate([self._blanks, blanks])
+        ends: list[int] = []
+        while (end := self._next_end()) is not None:
+            ends.append(self._offset + end)
+            self._forget(end)
+            self._began = False
+        self._forget(len(self._blanks) - max(self._start_window, self._stop_window))
+        return ends
+
+    def _next_end(self) -> int | None:
+        """Return the first position in the kept steps at which the utterance is over."""
+        if not self._stop_window:
+            return None
+        begin = 0
+        if not self._began:
+            begins = _share(~self._blanks, self._start_window) >= self._config.start_th
+            if not begins.any():
+                return None
+            begin = int(begins.argmax())
+            self._began = True
+        silent = _share(self._blanks, self._stop_window) >= self._config.stop_th
+        # A window counts only when it is full.
+        silent[: max(begin, self._stop_window - 1)] = False
+        return int(silent.argmax()) + 1 if silent.any() else None
+
+    def _forget(self, steps: int) -> None:
+        steps = max(0, steps)
+        self._blanks = self._blanks[steps:]
+        self._offset += steps
+
+
+def _share(flags: NDArray[np.bool_], window: int) -> NDArray[np.float64]:
+    """Return, for each position, the share of set flags in the window that ends there."""
+    sums = np.concatenate([np.zeros(window), np.cumsum(flags)])
+    shares: NDArray[np.float64] = (sums[window:] - sums[:-window]) / window
+    return shares

@@ -1,0 +1,88 @@
+"""From a model repository to recognisers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from riva_speech import repository, safe_yaml
+from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.pipeline import ONLINE, PipelineConfig
+from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.asr.results import ResultBuilder
+from riva_speech.audio.features import LogMel
+from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
+from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
+
+# The files of a deployed pipeline, in its version folder.
+PIPELINE_FILE = "riva_bls_config.yaml"
+VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
+FEATURIZER_FILE = "featurizer.npz"
+# The file of a deployed acoustic model.
+GRAPH_FILE = "model.onnx"
+# The key under which a pipeline's configuration names its acoustic model, a sibling folder.
+ACOUSTIC_MODEL_PARAMETER = "acoustic_model"
+
+
+def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
+    """Load every speech recognition pipeline of a repository.
+
+    Raises:
+        ArtifactMissingError: The repository or one of its files is missing.
+        DamagedArchiveError: A file cannot be read.
+    """
+    folders = [root / name for name in repository.list_models(root)]
+    pipelines = [folder for folder in folders if _is_pipeline(folder)]
+    return [load_recognizer(folder, threads=threads) for folder in pipelines]
+
+
+def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
+    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``."""
+    parameters = repository.read_config(folder).parameters
+    version = folder / repository.VERSION
+    config = _read_pipeline(version / PIPELINE_FILE)
+    session = OnnxSession(_graph(folder, parameters), threads=threads)
+    log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
+    vocabulary = Vocabulary.load(
+        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
+    )
+    results = ResultBuilder(
+        vocabulary, config.acoustic.ms_per_timestep, config.decoder.asr_model_delay
+    )
+    if config.type == ONLINE:
+        model = StreamingAcousticModel(session, config.streaming, log_mel.config.n_mels)
+        return StreamingRecognizer(config, log_mel, model, results)
+    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), results)
+
+
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / repository.VERSION / PIPELINE_FILE).is_file()
+
+
+def _read_pipeline(path: Path) -> PipelineConfig:
+    try:
+        return PipelineConfig.from_mapping(safe_yaml.load_mapping(path.read_text()))
+    except ValueError as error:
+        raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
+
+
+def _graph(folder: Path, parameters: dict[str, str]) -> Path:
+    name = parameters.get(ACOUSTIC_MODEL_PARAMETER, "")
+    if not name or "/" in name:
+        raise DamagedArchiveError(f"{folder} names no acoustic model")
+    repository.read_config(folder.parent / name)
+    return _existing(folder.parent / name / repository.VERSION / GRAPH_FILE)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ArtifactMissingError(
+            f"{path} is missing from the model repository",
+            hint="deploy the model again with riva-deploy -f",
+        )
+    return path

@@ -1,0 +1,183 @@
+"""What a speech recognition pipeline is made of: the values that riva-build sets.
+
+They travel as ``pipeline.yaml`` values from the RMIR into the model repository, where the
+server reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from riva_speech.audio.features import FeatureConfig
+from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.text.vocabulary import VocabularyType
+
+ONLINE = "online"
+OFFLINE = "offline"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class StreamingConfig:
+    """The geometry of a cache-aware graph, fixed when it was exported.
+
+    ``att_context_size`` is the left and right attention context in encoder steps. A step takes
+    ``chunk_frames`` new feature frames behind ``history_frames`` old ones and gives
+    ``chunk_steps`` encoder steps. The caches of one stream have the shapes [layers, time, width]
+    (``channel_cache``) and [layers, width, time] (``time_cache``).
+    """
+
+    att_context_size: tuple[int, int]
+    chunk_frames: int
+    history_frames: int
+    chunk_steps: int
+    channel_cache: tuple[int, int, int]
+    time_cache: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class EndpointingConfig:
+    """When an utterance begins and ends; Riva's names and defaults.
+
+    Windows (``*_history``) in milliseconds, thresholds as the share of frames in the window that
+    are not blank (start) or blank (stop). A ``stop_history`` of 0 never ends an utterance.
+    """
+
+    start_history: int = 300
+    start_th: float = 0.2
+    stop_history: int = 800
+    stop_th: float = 0.98
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How tokens are made of log-probabilities.
+
+    ``asr_model_delay`` shifts word times by that many encoder steps.
+    """
+
+    type: str = "greedy"
+    asr_model_delay: int = 0
+
+
+@dataclass(frozen=True)
+class AcousticConfig:
+    """What the acoustic model is: the facts that nemo2riva reads from the checkpoint.
+
+    ``max_steps`` is the number of encoder steps that its positional encodings reach.
+    """
+
+    features: FeatureConfig
+    vocabulary_type: VocabularyType
+    ms_per_timestep: int
+    max_steps: int
+    streaming: tuple[StreamingConfig, ...] = ()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain YAML values."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_mapping(cls, values: Any) -> AcousticConfig:  # noqa: ANN401 - from YAML
+        """Build from a manifest's mapping; the errors are those of ``FeatureConfig``."""
+        try:
+            return cls(
+                features=FeatureConfig.from_mapping(values["features"]),
+                vocabulary_type=VocabularyType(values["vocabulary_type"]),
+                ms_per_timestep=int(values["ms_per_timestep"]),
+                max_steps=int(values["max_steps"]),
+                streaming=tuple(_streaming(entry) for entry in values["streaming"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedArchiveError(
+                f"the acoustic model's description is malformed: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """One deployable recogniser.
+
+    ``name`` is what clients put into ``RecognitionConfig.model``; ``type`` is ``online`` for
+    streaming and ``offline`` for whole utterances. An offline pipeline decodes ``chunk_size``
+    seconds at once, with ``padding_size`` seconds of context on both sides of longer audio.
+    """
+
+    name: str
+    type: str
+    language_code: str
+    acoustic: AcousticConfig
+    chunk_size: float
+    padding_size: float = 0.0
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+
+    @property
+    def streaming(self) -> StreamingConfig:
+        """The geometry of the graph that an online pipeline runs."""
+        return self.acoustic.streaming[0]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain YAML values."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_mapping(cls, values: Any) -> PipelineConfig:  # noqa: ANN401 - from YAML
+        """Build from a manifest's mapping.
+
+        Raises:
+            DamagedArchiveError: A value is missing or of the wrong kind.
+            UnsupportedError: A decoder that this version does not have.
+        """
+        try:
+            config = cls(
+                name=str(values["name"]),
+                type=str(values["type"]),
+                language_code=str(values["language_code"]),
+                acoustic=AcousticConfig.from_mapping(values["acoustic"]),
+                chunk_size=float(values["chunk_size"]),
+                padding_size=float(values["padding_size"]),
+                decoder=_build(DecoderConfig, values["decoder"]),
+                endpointing=_build(EndpointingConfig, values["endpointing"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedArchiveError(
+                f"the pipeline's description is malformed: {error}"
+            ) from error
+        if config.decoder.type != "greedy":
+            raise UnsupportedError(f"decoder {config.decoder.type!r} is not supported")
+        if config.type == ONLINE and not config.acoustic.streaming:
+            raise DamagedArchiveError("an online pipeline has no streaming graph")
+        return config
+
+
+def _build(kind: type[_T], values: Any) -> _T:  # noqa: ANN401 - from YAML
+    known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if unknown := set(values) - known:
+        raise ValueError(f"unknown keys {sorted(unknown)}")
+    return kind(**values)
+
+
+def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
+    left, right = values["att_context_size"]
+    layers, time, width = values["channel_cache"]
+    time_layers, time_width, kernel = values["time_cache"]
+    return StreamingConfig(
+        att_context_size=(int(left), int(right)),
+        chunk_frames=int(values["chunk_frames"]),
+        history_frames=int(values["history_frames"]),
+        chunk_steps=int(values["chunk_steps"]),
+        channel_cache=(int(layers), int(time), int(width)),
+        time_cache=(int(time_layers), int(time_width), int(kernel)),
+    )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+    """Turn tuples and enums into what YAML has."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value.value if isinstance(value, VocabularyType) else value

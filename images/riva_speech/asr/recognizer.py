@@ -1,0 +1,161 @@
+"""The recognisers: one for whole utterances, one for streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from riva_speech.asr.ctc import GreedyDecoder, Tokens
+from riva_speech.asr.endpointing import Endpointer
+from riva_speech.asr.pipeline import EndpointingConfig
+from riva_speech.audio.features import LogMelStream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingAcousticModel
+    from riva_speech.asr.pipeline import PipelineConfig
+    from riva_speech.asr.results import Result, ResultBuilder
+    from riva_speech.audio.features import Features, LogMel, Samples
+
+_NO_ENDPOINTING = EndpointingConfig(stop_history=0)
+
+
+@dataclass(frozen=True)
+class OfflineRecognizer:
+    """Recognises whole utterances. Holds no state of any of them; safe to share."""
+
+    config: PipelineConfig
+    log_mel: LogMel
+    acoustic: OfflineAcousticModel
+    results: ResultBuilder
+
+    def recognize(self, samples: Samples) -> Result:
+        """Recognise mono float32 samples at the model's rate, in [-1, 1]."""
+        features = self.log_mel(samples)
+        tokens = Tokens.none()
+        if features.shape[1]:
+            decoder = GreedyDecoder(self.results.vocabulary.blank)
+            tokens = decoder.accept(self.log_probs(features)).tokens
+        seconds = len(samples) / self.config.acoustic.features.sample_rate
+        return self.results.build(tokens, is_final=True, audio_processed=seconds)
+
+    def log_probs(self, features: Features) -> LogProbs:
+        """Encode features, [n_mels, frames], in one run, or chunk by chunk where they are long.
+
+        Attention over an hour would take more memory than any machine has, so each chunk is
+        encoded with ``padding_size`` seconds of context, whose steps are then cut off.
+        """
+        chunk, padding = (
+            self._frames(self.config.chunk_size),
+            self._frames(self.config.padding_size),
+        )
+        total = features.shape[1]
+        if total <= chunk:
+            return self.acoustic(features)
+        pieces = []
+        for begin in range(0, total, chunk):
+            left = min(begin, padding)
+            window = features[:, begin - left : begin + chunk + padding]
+            encoded = self.acoustic(window)
+            is_last = begin + chunk >= total
+            end = None if is_last else (left + chunk) // self._stride
+            pieces.append(encoded[left // self._stride : end])
+        return np.concatenate(pieces)
+
+    @property
+    def _stride(self) -> int:
+        """Feature frames an encoder step."""
+        features = self.config.acoustic.features
+        frame_ms = 1000 * features.hop_length // features.sample_rate
+        return self.config.acoustic.ms_per_timestep // frame_ms
+
+    def _frames(self, seconds: float) -> int:
+        """Return a duration as feature frames, rounded to whole encoder steps."""
+        steps = round(1000 * seconds / self.config.acoustic.ms_per_timestep)
+        return steps * self._stride
+
+
+@dataclass(frozen=True)
+class StreamingRecognizer:
+    """Recognises streams; ``start`` one for each. Safe to share."""
+
+    config: PipelineConfig
+    log_mel: LogMel
+    acoustic: StreamingAcousticModel
+    results: ResultBuilder
+
+    def start(self, endpointing: EndpointingConfig | None = None) -> Stream:
+        """Open a stream; its endpointing is the pipeline's unless given."""
+        return Stream(self, endpointing or self.config.endpointing)
+
+    def recognize(self, samples: Samples) -> Result:
+        """Recognise a whole utterance through a stream, without cutting it."""
+        stream = self.start(_NO_ENDPOINTING)
+        stream.accept(samples)
+        return stream.finish()
+
+
+class Stream:
+    """One stream of samples on its way to words."""
+
+    def __init__(self, recognizer: StreamingRecognizer, endpointing: EndpointingConfig) -> None:
+        self._recognizer = recognizer
+        self._features = LogMelStream(recognizer.log_mel)
+        self._pending = np.zeros((recognizer.log_mel.config.n_mels, 0), np.float32)
+        self._state = recognizer.acoustic.start()
+        self._decoder = GreedyDecoder(recognizer.results.vocabulary.blank)
+        self._endpointer = Endpointer(endpointing, recognizer.config.acoustic.ms_per_timestep)
+        self._tokens = Tokens.none()
+        self._samples = 0
+
+    def accept(self, samples: Samples) -> list[Result]:
+        """Take samples; return the utterances that ended, then what is heard of the next one.
+
+        The list is empty as long as there is nothing to tell.
+        """
+        self._samples += len(samples)
+        self._pending = np.concatenate([self._pending, self._features.accept(samples)], axis=1)
+        size = self._recognizer.acoustic.config.chunk_frames
+        finals: list[Result] = []
+        heard_anything = False
+        while self._pending.shape[1] >= size:
+            finals += self._step(self._pending[:, :size])
+            self._pending = self._pending[:, size:]
+            heard_anything = True
+        if heard_anything and len(self._tokens.ids):
+            return [*finals, self._build(is_final=False)]
+        return finals
+
+    def finish(self) -> Result:
+        """End the stream; return its last utterance, which may have no words.
+
+        Utterances that end within the last chunk are joined to it: nothing follows them.
+        """
+        rest = np.concatenate([self._pending, self._features.finish()], axis=1)
+        size = self._recognizer.acoustic.config.chunk_frames
+        for begin in range(0, rest.shape[1], size):
+            self._decode(rest[:, begin : begin + size])
+        return self._build(is_final=True)
+
+    def _step(self, chunk: Features) -> list[Result]:
+        blanks = self._decode(chunk)
+        finals = []
+        for end in self._endpointer.accept(blanks):
+            utterance, self._tokens = self._tokens.until(end), self._tokens.since(end)
+            if len(utterance.ids):
+                finals.append(self._build(is_final=True, tokens=utterance))
+        return finals
+
+    def _decode(self, chunk: Features) -> NDArray[np.bool_]:
+        decoded = self._decoder.accept(self._recognizer.acoustic.step(self._state, chunk))
+        self._tokens += decoded.tokens
+        return decoded.blanks
+
+    def _build(self, *, is_final: bool, tokens: Tokens | None = None) -> Result:
+        rate = self._recognizer.config.acoustic.features.sample_rate
+        return self._recognizer.results.build(
+            tokens or self._tokens, is_final=is_final, audio_processed=self._samples / rate
+        )

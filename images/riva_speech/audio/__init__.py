@@ -1,0 +1,1 @@
+"""From bytes on the wire to the features an acoustic model takes."""

@@ -1,0 +1,45 @@
+"""What audio looks like on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+MIN_SAMPLE_RATE = 8000
+MAX_SAMPLE_RATE = 48000
+
+
+class AudioError(ValueError):
+    """Audio that cannot be decoded; the message is what a client is told."""
+
+
+class Encoding(Enum):
+    """The encodings that can be decoded."""
+
+    LINEAR_PCM = "LINEAR_PCM"
+    FLAC = "FLAC"
+    MULAW = "MULAW"
+    ALAW = "ALAW"
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """An encoding with its sample rate in Hz and number of channels."""
+
+    encoding: Encoding
+    sample_rate: int
+    channels: int = 1
+
+    def check(self) -> None:
+        """Check that this can be recognised.
+
+        Raises:
+            AudioError: The rate is out of range, or there is more than one channel.
+        """
+        if self.channels != 1:
+            raise AudioError("Error: only mono audio is supported.")
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            raise AudioError(
+                f"Error: sample rate {self.sample_rate} is out of range: "
+                f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz are supported."
+            )

@@ -1,0 +1,170 @@
+"""Log-mel features, as NeMo's ``AudioToMelSpectrogramPreprocessor`` computes them.
+
+The mel filterbank and the window come with the model (they are buffers of the checkpoint), so
+nothing about them is computed here a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from riva_speech.errors import DamagedArchiveError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+    Features = NDArray[np.float32]
+
+# Added to the standard deviation before dividing by it (NeMo's CONSTANT).
+_NORMALISATION_FLOOR = 1e-5
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """The numbers of a NeMo mel preprocessor.
+
+    ``hop_length``, ``win_length`` and ``n_fft`` are in samples; ``normalize`` is ``NA`` or
+    ``per_feature``; ``log_zero_guard`` is added to the mel energies, or is their floor.
+    """
+
+    sample_rate: int
+    n_fft: int
+    hop_length: int
+    win_length: int
+    preemphasis: float
+    mag_power: float
+    log_zero_guard_type: str
+    log_zero_guard: float
+    normalize: str
+    n_mels: int
+
+    @classmethod
+    def from_mapping(cls, values: Any) -> FeatureConfig:  # noqa: ANN401 - from YAML
+        """Build from a manifest's mapping.
+
+        Raises:
+            DamagedArchiveError: A value is missing.
+            UnsupportedError: A normalisation that this version does not know.
+        """
+        try:
+            config = cls(**values)
+        except TypeError as error:
+            raise DamagedArchiveError(f"the feature configuration is malformed: {error}") from error
+        if config.normalize not in ("NA", "per_feature"):
+            raise UnsupportedError(f"feature normalisation {config.normalize!r} is not supported")
+        return config
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """Turns samples into log-mel frames.
+
+    ``window`` has shape [win_length], ``filterbank`` [n_mels, n_fft // 2 + 1], both float32.
+    Frame t is centred on sample ``t * hop_length``; a signal of n samples has
+    ``n // hop_length`` frames.
+    """
+
+    config: FeatureConfig
+    window: NDArray[np.float32] = field(repr=False)
+    filterbank: NDArray[np.float32] = field(repr=False)
+
+    @classmethod
+    def load(cls, config: FeatureConfig, path: Path) -> LogMel:
+        """Read window and filterbank from a ``featurizer.npz``.
+
+        Raises:
+            DamagedArchiveError: The file is unreadable or its arrays have other shapes.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                window = arrays["window"].astype(np.float32)
+                filterbank = arrays["filterbank"].astype(np.float32)
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
+        expected = (config.n_mels, config.n_fft // 2 + 1)
+        if window.shape != (config.win_length,) or filterbank.shape != expected:
+            raise DamagedArchiveError(f"{path} does not fit its feature configuration")
+        return cls(config, window, filterbank)
+
+    def __call__(self, samples: Samples) -> Features:
+        """Return the features of a whole utterance, normalised: [n_mels, n // hop_length]."""
+        stream = LogMelStream(self)
+        frames = np.concatenate([stream.accept(samples), stream.finish()], axis=1)
+        return normalise(frames, self.config.normalize)
+
+    def of_frames(self, frames: NDArray[np.float32]) -> Features:
+        """Turn windows of pre-emphasised samples, [t, win_length], into [n_mels, t]."""
+        spectrum = np.abs(np.fft.rfft(frames * self.window, n=self.config.n_fft, axis=1))
+        power = spectrum.astype(np.float32) ** np.float32(self.config.mag_power)
+        energies = self.filterbank @ power.T
+        guard = np.float32(self.config.log_zero_guard)
+        if self.config.log_zero_guard_type == "add":
+            return np.log(energies + guard)
+        return np.log(np.maximum(energies, guard))
+
+
+class LogMelStream:
+    """Computes the frames of a signal that arrives in pieces.
+
+    Every frame is the same as if the signal had come whole; normalisation is left to the caller,
+    for it needs the whole.
+    """
+
+    def __init__(self, extractor: LogMel) -> None:
+        self._extractor = extractor
+        self._last_sample: np.float32 | None = None
+        self._half = extractor.config.win_length // 2
+        # The first frame is centred on sample 0: what lies before it is silence.
+        self._pending = np.zeros(self._half, np.float32)
+        self._received = 0
+        self._emitted = 0
+
+    def accept(self, samples: Samples) -> Features:
+        """Take more samples; return the frames that are complete now, [n_mels, t]."""
+        self._pending = np.concatenate([self._pending, self._preemphasise(samples)])
+        self._received += len(samples)
+        return self._take_frames()
+
+    def finish(self) -> Features:
+        """Return the last frames, whose windows reach past the end of the signal."""
+        self._pending = np.concatenate([self._pending, np.zeros(self._half, np.float32)])
+        return self._take_frames()
+
+    def _take_frames(self) -> Features:
+        config = self._extractor.config
+        complete = (len(self._pending) - config.win_length) // config.hop_length + 1
+        count = min(complete, self._received // config.hop_length - self._emitted)
+        if count <= 0:
+            return np.zeros((config.n_mels, 0), np.float32)
+        windows = sliding_window_view(self._pending, config.win_length)
+        features = self._extractor.of_frames(windows[:: config.hop_length][:count])
+        self._pending = self._pending[count * config.hop_length :]
+        self._emitted += count
+        return features
+
+    def _preemphasise(self, samples: Samples) -> Samples:
+        """Apply y[i] = x[i] - a * x[i-1], where the signal's first sample stays as it is."""
+        if not len(samples):
+            return samples
+        first = np.float32(0) if self._last_sample is None else self._last_sample
+        previous = np.concatenate([[first], samples[:-1]]).astype(np.float32)
+        self._last_sample = samples[-1]
+        return samples - np.float32(self._extractor.config.preemphasis) * previous
+
+
+def normalise(features: Features, how: str) -> Features:
+    """Normalise a whole utterance's features, [n_mels, t], as NeMo's ``normalize_batch`` does."""
+    if how == "NA" or not features.shape[1]:
+        return features
+    mean = features.mean(axis=1, keepdims=True)
+    # One frame has no spread: NeMo takes 0 then.
+    spread = features.std(axis=1, ddof=1, keepdims=True) if features.shape[1] > 1 else 0.0
+    normalised: Features = (features - mean) / (spread + np.float32(_NORMALISATION_FLOOR))
+    return normalised.astype(np.float32)

@@ -1,0 +1,71 @@
+"""Reading a WAV header that arrives in pieces."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from riva_speech.audio.encoding import AudioError, AudioFormat, Encoding
+
+_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
+_ENCODINGS = {
+    (_PCM, 16): Encoding.LINEAR_PCM,
+    (_ALAW, 8): Encoding.ALAW,
+    (_MULAW, 8): Encoding.MULAW,
+}
+_RIFF_BYTES = 12
+_CHUNK_BYTES = 8
+# Headers of ordinary files end within some hundred bytes; lists of cue points may take more.
+_MAX_HEADER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class WavHeader:
+    """What a header says: the format, where its audio begins, and how many bytes it has.
+
+    ``data_size`` is None where the writer did not know it, as in a stream.
+    """
+
+    format: AudioFormat
+    data_offset: int
+    data_size: int | None
+
+
+def parse_header(data: bytes) -> WavHeader | None:
+    """Read the header at the beginning of ``data``, or return None where it is still incomplete.
+
+    Chunks other than ``fmt`` and ``data`` are skipped, wherever they stand.
+
+    Raises:
+        AudioError: This is no WAV audio that can be read.
+    """
+    position, audio_format = _RIFF_BYTES, None
+    while len(data) >= position + _CHUNK_BYTES:
+        name, size = struct.unpack_from("<4sI", data, position)
+        body = position + _CHUNK_BYTES
+        if name == b"data":
+            if audio_format is None:
+                raise AudioError("the WAV header has no format before its data")
+            return WavHeader(audio_format, body, None if size in (0, 0xFFFFFFFF) else size)
+        if name == b"fmt ":
+            if len(data) < body + size:
+                break
+            audio_format = _parse_format(data[body : body + size])
+        position = body + size + size % 2
+    if max(position, len(data)) > _MAX_HEADER_BYTES:
+        raise AudioError("the WAV header does not end")
+    return None
+
+
+def _parse_format(chunk: bytes) -> AudioFormat:
+    if len(chunk) < struct.calcsize("<HHIIHH"):
+        raise AudioError("the WAV header is cut short")
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+    if tag == _EXTENSIBLE and len(chunk) >= 26:  # noqa: PLR2004 - the sub-format's offset and size
+        (tag,) = struct.unpack_from("<H", chunk, 24)
+    if (tag, bits) not in _ENCODINGS:
+        raise AudioError(
+            f"WAV audio of format {tag:#06x} with {bits} bits is not supported: "
+            "16-bit PCM, mu-law and A-law are"
+        )
+    return AudioFormat(_ENCODINGS[tag, bits], rate, channels)

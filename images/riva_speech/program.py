@@ -1,0 +1,66 @@
+"""What all programs share: exit codes, error lines and the log format."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from riva_speech.errors import OutOfResourceError, SpeechError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERRUPTED = 130
+
+
+class _UtcFormatter(logging.Formatter):
+    """Lines that begin with an ISO-8601 UTC timestamp, so that logs can be cut by time."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Send log lines to stderr as ``2026-01-31T12:00:00.000Z INFO message``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_UtcFormatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("riva_speech")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+
+
+def run(body: Callable[[], None]) -> int:
+    """Run a program's body and return its exit code.
+
+    A ``SpeechError`` becomes the last lines on stderr, ``error: ...`` and ``hint: ...``; an
+    operating-system error is told the same way. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        body()
+    except SpeechError as error:
+        return _report(error)
+    except OSError as error:
+        return _report(_from_os(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return INTERRUPTED
+    return 0
+
+
+def _report(error: SpeechError) -> int:
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    return error.exit_code
+
+
+def _from_os(error: OSError) -> SpeechError:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfResourceError(f"no space left on the disk{where}", hint="free some space")
+    return SpeechError(f"{error.strerror or error}{where}")

@@ -1,0 +1,166 @@
+"""The model repository: Triton's own layout, as typed values.
+
+A repository is a folder of model folders, each with a ``config.pbtxt`` and a version folder
+``1/``. Nothing inside names an absolute path, so a repository can be moved as a whole. The text
+form is written and read with Triton's protobuf schema.
+
+Names follow the official ones: ``riva-onnx-<name>-am-streaming[-offline]`` is an acoustic model,
+``<name>-asr-bls-ensemble`` the pipeline that a client addresses as ``<name>``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
+
+from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG_FILE = "config.pbtxt"
+VERSION = "1"
+PIPELINE_SUFFIX = "-asr-bls-ensemble"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output: its name, Triton data type (``FP32``, ``INT64``, …) and dimensions.
+
+    ``dims`` leaves out the batch; -1 stands for any size. Triton has no tensors of one number an
+    entry of the batch: ``per_entry`` marks those, which it sees as [1] and the model as [].
+    """
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    per_entry: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a ``config.pbtxt`` says, as far as this project writes it."""
+
+    name: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    parameters: dict[str, str] = field(default_factory=dict)
+    stateful: bool = False
+
+    def to_pbtxt(self) -> str:
+        """Return the protobuf text form."""
+        message = triton.ModelConfig(
+            name=self.name,
+            backend=self.backend,
+            max_batch_size=self.max_batch_size,
+            input=[_to_proto(tensor, triton.ModelInput) for tensor in self.inputs],
+            output=[_to_proto(tensor, triton.ModelOutput) for tensor in self.outputs],
+        )
+        for key, value in self.parameters.items():
+            message.parameters[key].string_value = value
+        if self.stateful:
+            message.sequence_batching.CopyFrom(_sequence_batching())
+        return str(text_format.MessageToString(message))
+
+    @classmethod
+    def from_pbtxt(cls, text: str) -> ModelConfig:
+        """Read the protobuf text form.
+
+        Raises:
+            ValueError: The text is not a Triton model configuration.
+        """
+        try:
+            message = text_format.Parse(text, triton.ModelConfig())
+        except text_format.ParseError as error:
+            raise ValueError(str(error)) from error
+        return cls(
+            name=message.name,
+            backend=message.backend,
+            max_batch_size=message.max_batch_size,
+            inputs=tuple(_from_proto(tensor) for tensor in message.input),
+            outputs=tuple(_from_proto(tensor) for tensor in message.output),
+            parameters={key: value.string_value for key, value in message.parameters.items()},
+            stateful=message.HasField("sequence_batching"),
+        )
+
+
+def _to_proto(tensor: Tensor, kind: type[Any]) -> object:
+    message = kind(name=tensor.name, data_type=f"TYPE_{tensor.data_type}", dims=tensor.dims)
+    if tensor.per_entry:
+        message.reshape.SetInParent()
+    return message
+
+
+def _from_proto(tensor: triton.ModelInput | triton.ModelOutput) -> Tensor:
+    data_type = triton.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+    return Tensor(tensor.name, data_type, tuple(tensor.dims), tensor.HasField("reshape"))
+
+
+def _sequence_batching() -> object:
+    """Tie the requests of one stream to one instance, as the official repositories do."""
+    controls = triton.ModelSequenceBatching.Control
+    inputs = [
+        triton.ModelSequenceBatching.ControlInput(
+            name=name, control=[controls(kind=kind, int32_false_true=[0, 1])]
+        )
+        for name, kind in (
+            ("START", controls.CONTROL_SEQUENCE_START),
+            ("READY", controls.CONTROL_SEQUENCE_READY),
+            ("END", controls.CONTROL_SEQUENCE_END),
+        )
+    ]
+    return triton.ModelSequenceBatching(
+        max_sequence_idle_microseconds=60_000_000,
+        oldest=triton.ModelSequenceBatching.StrategyOldest(max_candidate_sequences=1024),
+        control_input=inputs,
+    )
+
+
+def write_model(folder: Path, config: ModelConfig) -> Path:
+    """Create a model's folder with its configuration; return its version folder."""
+    version = folder / VERSION
+    version.mkdir(parents=True)
+    (folder / CONFIG_FILE).write_text(config.to_pbtxt())
+    return version
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read one model's configuration and check it against its folder.
+
+    Raises:
+        ArtifactMissingError: The folder holds no configuration or no version folder.
+        DamagedArchiveError: The configuration is unreadable or bears another name.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file() or not (folder / VERSION).is_dir():
+        raise ArtifactMissingError(
+            f"{folder} is not a deployed model: {CONFIG_FILE} or {VERSION}/ is missing",
+            hint="deploy it again with riva-deploy -f",
+        )
+    try:
+        config = ModelConfig.from_pbtxt(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
+    if config.name != folder.name:
+        raise DamagedArchiveError(
+            f"{path} is the configuration of {config.name}, not of its folder"
+        )
+    return config
+
+
+def list_models(repository: Path) -> list[str]:
+    """Return the names of the deployed models, sorted.
+
+    Raises:
+        ArtifactMissingError: There is no such repository.
+    """
+    if not repository.is_dir():
+        raise ArtifactMissingError(
+            f"there is no model repository at {repository}", hint="make one with riva-deploy"
+        )
+    return sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))

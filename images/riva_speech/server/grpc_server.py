@@ -1,0 +1,126 @@
+"""The server's life: bind, load, answer, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from riva.client.proto import riva_asr_pb2_grpc
+
+from riva_speech.asr.loading import load_recognizers
+from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError
+from riva_speech.server.recognition import RecognitionService
+from riva_speech.server.registry import Registry
+from riva_speech.server.state import ASR_SERVICE, Health, ServerState
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from riva_speech.server.start_riva import ServerOptions
+
+_log = logging.getLogger("riva_speech.server")
+
+# The largest message that an official client may send (the C++ one: 128 MiB).
+_MAX_MESSAGE_BYTES = 128 << 20
+_WARM_UP_SECONDS = 1
+
+
+class Server:
+    """A gRPC server over one model repository."""
+
+    def __init__(self, options: ServerOptions, executor: Executor) -> None:
+        self._options = options
+        self._executor = executor
+        self._health = Health()
+        self._grpc = self._build()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until ``stopping`` is set, then let running requests end.
+
+        The port answers health checks from the beginning; recognition begins once each model has
+        answered a first time.
+
+        Raises:
+            OutOfResourceError: The address is taken.
+            SpeechError: A model cannot be loaded.
+        """
+        self._bind()
+        await self._health.enter(ServerState.STARTING)
+        await self._grpc.start()
+        try:
+            await self._load()
+            await self._health.enter(ServerState.READY)
+            _log.info("Riva server is ready...")
+            await stopping.wait()
+        except SpeechError:
+            await self._health.enter(ServerState.FAILED)
+            raise
+        finally:
+            await self._drain()
+
+    def _build(self) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            options=[
+                # Two servers that share a port would each get half of the requests.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+            ]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        self._service = RecognitionService(self._executor, self._options.max_requests)
+        riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(self._service, server)
+        names = (ASR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    def _bind(self) -> None:
+        try:
+            self._grpc.add_insecure_port(self._options.uri)
+        except RuntimeError:
+            raise OutOfResourceError(
+                f"cannot listen on {self._options.uri}: the address is taken or not ours",
+                hint="stop what listens there, or choose another with --riva-uri=HOST:PORT",
+            ) from None
+        _log.info("Riva Conversational AI Server listening on %s", self._options.uri)
+
+    async def _load(self) -> None:
+        loop = asyncio.get_running_loop()
+        registry = await loop.run_in_executor(
+            self._executor, load_and_warm_up, self._options.model_repository
+        )
+        self._service.open(registry)
+
+    async def _drain(self) -> None:
+        if self._health.state is ServerState.READY:
+            await self._health.enter(ServerState.DRAINING)
+            _log.info("Draining for up to %.0f s", self._options.drain_timeout)
+        await self._grpc.stop(self._options.drain_timeout)
+        _log.info("Riva server stopped")
+
+
+def load_and_warm_up(root: Path) -> Registry:
+    """Load every pipeline and let each answer once.
+
+    Raises:
+        ArtifactMissingError: There is no pipeline.
+        SpeechError: One cannot be loaded.
+    """
+    registry = Registry(load_recognizers(root))
+    if not registry.recognizers:
+        raise ArtifactMissingError(
+            f"the model repository {root} holds no speech recognition pipeline",
+            hint="deploy one with riva-deploy, or run riva-qs init",
+        )
+    for recognizer in registry.recognizers:
+        rate = recognizer.config.acoustic.features.sample_rate
+        noise = np.random.default_rng(0).normal(0, 0.01, rate * _WARM_UP_SECONDS)
+        recognizer.recognize(noise.astype(np.float32))
+        _log.info("Model %s (%s) is loaded", recognizer.config.name, recognizer.config.type)
+    return registry

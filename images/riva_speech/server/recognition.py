@@ -1,0 +1,206 @@
+"""The service ``nvidia.riva.asr.RivaSpeechRecognition``.
+
+Each stream is a coroutine; what computes runs in a pool of threads, so that a slow model never
+holds up a health check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
+
+from riva_speech.audio.encoding import AudioError
+from riva_speech.audio.stream import AudioStream, decode_all
+from riva_speech.server import messages
+from riva_speech.server.messages import RequestError
+from riva_speech.server.registry import UnavailableModelError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Executor
+
+    from riva_speech.asr.recognizer import Stream
+    from riva_speech.asr.results import Result
+    from riva_speech.server.registry import Registry
+
+    Requests = AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]
+    Responses = AsyncIterator[riva_asr_pb2.StreamingRecognizeResponse]
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Call:
+    """One request in progress, for its line in the log."""
+
+    method: str
+    registry: Registry
+    model: str = "-"
+    audio_seconds: float = 0.0
+    status: str = "OK"
+
+
+class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
+    """Answers recognition requests, once it has been opened with its models."""
+
+    def __init__(self, executor: Executor, max_requests: int) -> None:
+        self._registry: Registry | None = None
+        self._executor = executor
+        self._max_requests = max_requests
+        self._active = 0
+
+    def open(self, registry: Registry) -> None:
+        """Begin to answer: the models are loaded."""
+        self._registry = registry
+
+    async def Recognize(  # noqa: N802 - gRPC's name
+        self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
+    ) -> riva_asr_pb2.RecognizeResponse:
+        """Recognise one whole recording."""
+        async with self._admitted(context, "Recognize") as call:
+            return await self._compute(_recognize, call.registry, request, call)
+
+    async def StreamingRecognize(  # noqa: N802 - gRPC's name
+        self, requests: Requests, context: grpc.aio.ServicerContext
+    ) -> Responses:
+        """Recognise a stream: one response for each piece of audio, and one at its end."""
+        async with self._admitted(context, "StreamingRecognize") as call:
+            first = await anext(requests, None)
+            conversation = _Conversation(call.registry, first, call)
+            async for request in requests:
+                if request.WhichOneof("streaming_request") != "audio_content":
+                    raise RequestError(
+                        "Error: every message after the first must carry audio_content."
+                    )
+                yield await self._compute(conversation.accept, request)
+            yield await self._compute(conversation.finish)
+
+    async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
+        self,
+        request: riva_asr_pb2.RivaSpeechRecognitionConfigRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse:
+        """List the models, or the one that is named; an unknown name gives an empty list."""
+        configs = [
+            messages.model_config(recognizer)
+            for recognizer in (await self._opened(context)).recognizers
+            if request.model_name in ("", recognizer.config.name)
+        ]
+        return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
+
+    async def _compute(self, function: Callable[..., _T], *arguments: object) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(function, *arguments))
+
+    async def _opened(self, context: grpc.aio.ServicerContext) -> Registry:
+        """Return the models; a server that still loads them answers UNAVAILABLE."""
+        if self._registry is None:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "Error: the server is still loading its models."
+            )
+        assert self._registry is not None
+        return self._registry
+
+    @asynccontextmanager
+    async def _admitted(
+        self, context: grpc.aio.ServicerContext, method: str
+    ) -> AsyncIterator[_Call]:
+        """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
+        call, began = _Call(method, await self._opened(context)), time.monotonic()
+        if self._active >= self._max_requests:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"Error: the server is at its limit of {self._max_requests} requests.",
+            )
+        self._active += 1
+        try:
+            yield call
+        except (AudioError, RequestError, UnavailableModelError) as error:
+            call.status = "INVALID_ARGUMENT"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except asyncio.CancelledError:
+            call.status = "CANCELLED"
+            raise
+        except Exception:
+            call.status = "INTERNAL"
+            raise
+        finally:
+            self._active -= 1
+            _log.info(
+                "%s model=%s audio=%.3fs took=%.3fs status=%s",
+                call.method,
+                call.model,
+                call.audio_seconds,
+                time.monotonic() - began,
+                call.status,
+            )
+
+
+def _recognize(
+    registry: Registry, request: riva_asr_pb2.RecognizeRequest, call: _Call
+) -> riva_asr_pb2.RecognizeResponse:
+    recognizer = registry.offline(messages.wanted_model(request.config))
+    call.model = recognizer.config.name
+    rate = recognizer.config.acoustic.features.sample_rate
+    samples = decode_all(request.audio, messages.declared_format(request.config), rate)
+    if not len(samples):
+        raise RequestError("Error: the request holds no audio.")
+    call.audio_seconds = len(samples) / rate
+    return messages.offline_response(recognizer.recognize(samples), request)
+
+
+class _Conversation:
+    """One streaming call: its configuration, its audio and its recogniser's stream."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        first: riva_asr_pb2.StreamingRecognizeRequest | None,
+        call: _Call,
+    ) -> None:
+        if first is None or first.WhichOneof("streaming_request") != "streaming_config":
+            raise RequestError("Error: the first message must contain streaming_config.")
+        streaming = first.streaming_config
+        recognizer = registry.online(messages.wanted_model(streaming.config))
+        self._config = streaming.config
+        self._interim = streaming.interim_results
+        self._id = first.id if first.HasField("id") else None
+        self._call = call
+        self._rate = recognizer.config.acoustic.features.sample_rate
+        self._audio = AudioStream(messages.declared_format(streaming.config), self._rate)
+        self._stream: Stream = recognizer.start(
+            messages.endpointing(streaming.config, recognizer.config.endpointing)
+        )
+        self._had_final = False
+        call.model = recognizer.config.name
+
+    def accept(
+        self, request: riva_asr_pb2.StreamingRecognizeRequest
+    ) -> riva_asr_pb2.StreamingRecognizeResponse:
+        """Take a piece of audio; answer with what is new, which may be nothing."""
+        samples = self._audio.accept(request.audio_content)
+        self._call.audio_seconds += len(samples) / self._rate
+        results = self._stream.accept(samples)
+        return self._respond([one for one in results if one.is_final or self._interim])
+
+    def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
+        """End the stream; answer with its last utterance."""
+        self._stream.accept(self._audio.finish())
+        last = self._stream.finish()
+        return self._respond([last] if last.words or not self._had_final else [])
+
+    def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
+        self._had_final |= any(result.is_final for result in results)
+        return riva_asr_pb2.StreamingRecognizeResponse(
+            id=self._id,
+            results=[messages.streaming_result(result, self._config) for result in results],
+        )

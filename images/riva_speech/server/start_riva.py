@@ -1,0 +1,136 @@
+"""``start-riva``: serve a model repository.
+
+start-riva --riva-uri=0.0.0.0:50051 --model_repository=/data/models --asr_service=true
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from riva_speech import __version__, program
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log = logging.getLogger("riva_speech.server")
+_DEFAULT_MAX_REQUESTS = 64
+_DEFAULT_DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a server is started with; ``drain_timeout`` in seconds."""
+
+    uri: str
+    model_repository: Path
+    max_requests: int = _DEFAULT_MAX_REQUESTS
+    drain_timeout: float = _DEFAULT_DRAIN_SECONDS
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program and exit with its code."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    program.start_logging()
+    sys.exit(program.run(lambda: serve(options)))
+
+
+def parse(argv: Sequence[str]) -> ServerOptions:
+    """Read the command line; options are spelt as those of NVIDIA's server."""
+    parser = argparse.ArgumentParser(
+        prog="start-riva", description="Serve a model repository over Riva's gRPC API."
+    )
+    parser.add_argument("--version", action="version", version=f"start-riva {__version__}")
+    parser.add_argument(
+        "--riva-uri",
+        default="0.0.0.0:50051",
+        metavar="HOST:PORT",
+        type=_uri,
+        help="address to listen on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model_repository",
+        default=Path("/data/models"),
+        metavar="DIR",
+        type=Path,
+        help="repository that riva-deploy wrote (default: %(default)s)",
+    )
+    for service, default in (("asr", True), ("tts", False), ("nlp", False)):
+        parser.add_argument(
+            f"--{service}_service",
+            default=default,
+            metavar="BOOL",
+            type=_boolean,
+            help=f"serve {service.upper()} (default: {str(default).lower()})",
+        )
+    parser.add_argument(
+        "--max_requests",
+        default=_DEFAULT_MAX_REQUESTS,
+        metavar="N",
+        type=int,
+        help="recognitions at once; more are refused (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain_timeout",
+        default=_DEFAULT_DRAIN_SECONDS,
+        metavar="SECONDS",
+        type=float,
+        help="how long running requests may take after SIGTERM (default: %(default)s)",
+    )
+    chosen = parser.parse_args(argv)
+    for service in ("tts", "nlp"):
+        if getattr(chosen, f"{service}_service"):
+            parser.error(f"--{service}_service=true: this version serves speech recognition only")
+    if not chosen.asr_service:
+        parser.error("--asr_service=false: there is nothing else to serve")
+    return ServerOptions(
+        chosen.riva_uri, chosen.model_repository, chosen.max_requests, chosen.drain_timeout
+    )
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "false": False, "1": True, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"illegal value {text!r}: true or false is wanted")
+    return values[text.lower()]
+
+
+def _uri(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def serve(options: ServerOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    asyncio.run(_serve(options))
+
+
+async def _serve(options: ServerOptions) -> None:
+    from riva_speech.server.grpc_server import Server  # noqa: PLC0415 - after the help text
+
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pipeline") as executor:
+        server = Server(options, executor)
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _on_signal, number, stopping)
+        await server.run(stopping)
+
+
+def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:
+    _log.info("Signal (%d) received.", number)
+    stopping.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How each model family leaves NeMo; one file a family."""

@@ -1,0 +1,17 @@
+"""Running one model, whatever runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+class Session(Protocol):
+    """A loaded model. Calls may come from several threads at once."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the model on named tensors and return its named outputs."""

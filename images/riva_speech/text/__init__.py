@@ -1,0 +1,1 @@
+"""From token numbers to text."""

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from riva_speech.archive import open_archive, split_key, write_archive
+from riva_speech.errors import (
+    ArchiveError,
+    ArtifactMissingError,
+    DamagedArchiveError,
+    ForeignArchiveError,
+    KeyRequiredError,
+    UsageError,
+    WrongKeyError,
+)
+
+METADATA = {"name": "äöü", "numbers": [1, 2.5], "nested": {"yes": True}}
+
+
+def make(folder: Path, *, key: str | None = None, content: bytes = b"weights") -> Path:
+    """Write an archive with two artefacts."""
+    (folder / "a").write_bytes(content)
+    (folder / "b").write_bytes(b"")
+    path = folder / "model.riva"
+    sources = {"graph.onnx": folder / "a", "empty": folder / "b"}
+    write_archive(path, kind="riva", metadata=METADATA, sources=sources, key=key, force=True)
+    return path
+
+
+def rewrite_manifest(path: Path, change: dict[str, object]) -> None:
+    """Change top-level values of a manifest and leave the rest of the archive as it is."""
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member)) for member in tar]
+        data = [(member.name, file.read()) for member, file in members if file]
+    manifest = yaml.safe_load(data[0][1]) | change
+    data[0] = (data[0][0], yaml.safe_dump(manifest).encode())
+    with tarfile.open(path, "w") as tar:
+        for name, content in data:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("key", [None, "a key: with colons"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
+@given(content=st.binary(max_size=3000))
+def test_what_goes_in_comes_out(tmp_path: Path, key: str | None, content: bytes) -> None:
+    """Metadata and artefacts survive the way through an archive, sealed or not."""
+    path = make(tmp_path, key=key, content=content)
+
+    with open_archive(path, kind="riva", key=key) as archive:
+        archive.extract("graph.onnx", tmp_path / "out")
+
+        assert archive.metadata == METADATA
+        assert archive.names == ("graph.onnx", "empty")
+        assert (tmp_path / "out").read_bytes() == content
+
+
+def test_equal_content_gives_equal_archives(tmp_path: Path) -> None:
+    """An archive depends on its content only, not on when or where it was written."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+
+    assert make(tmp_path / "one").read_bytes() == make(tmp_path / "two").read_bytes()
+
+
+def test_a_sealed_archive_holds_no_plain_text(tmp_path: Path) -> None:
+    """Neither content nor key can be read from a sealed archive."""
+    stored = make(tmp_path, key="passphrase", content=b"weights" * 100).read_bytes()
+
+    assert b"weights" not in stored
+    assert b"passphrase" not in stored
+
+
+def test_a_sealed_archive_wants_its_key(tmp_path: Path) -> None:
+    """No key is an error of its own."""
+    path = make(tmp_path, key="right")
+
+    with pytest.raises(KeyRequiredError, match="no key was given"), open_archive(path, kind="riva"):
+        pass
+
+
+def test_a_wrong_key_is_told_from_damage(tmp_path: Path) -> None:
+    """Another key than the archive's is an error of its own."""
+    path = make(tmp_path, key="right")
+
+    with (
+        pytest.raises(WrongKeyError, match="another key"),
+        open_archive(path, kind="riva", key="wrong"),
+    ):
+        pass
+
+
+def test_a_key_for_an_open_archive_is_ignored(tmp_path: Path) -> None:
+    """The official tools take a key where none is needed, and so does this."""
+    with open_archive(make(tmp_path), kind="riva", key="any") as archive:
+        assert archive.metadata == METADATA
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_flipped_bit_is_damage(tmp_path: Path, key: str | None) -> None:
+    """A changed artefact is found, and nothing of it is left behind."""
+    path = make(tmp_path, key=key)
+    with tarfile.open(path) as tar:
+        offset = tar.getmember("graph.onnx").offset_data
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+    with (
+        open_archive(path, kind="riva", key=key) as archive,
+        pytest.raises(DamagedArchiveError, match=r"graph\.onnx"),
+    ):
+        archive.extract("graph.onnx", tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
+
+
+def test_changed_metadata_of_a_sealed_archive_is_damage(tmp_path: Path) -> None:
+    """A sealed archive's manifest cannot be altered without the key."""
+    path = make(tmp_path, key="key")
+    rewrite_manifest(path, {"metadata": {"name": "another"}})
+
+    with (
+        pytest.raises(DamagedArchiveError, match="altered"),
+        open_archive(path, kind="riva", key="key"),
+    ):
+        pass
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.data())
+def test_any_cut_is_an_archive_error(tmp_path: Path, data: st.DataObject) -> None:
+    """An archive cut short anywhere is refused, or every artefact in it is whole."""
+    path = make(tmp_path, content=b"x" * 3000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+    try:
+        with open_archive(path, kind="riva") as archive:
+            archive.extract("graph.onnx", tmp_path / "out")
+    except ArchiveError:
+        return
+
+    assert (tmp_path / "out").read_bytes() == b"x" * 3000
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(content=st.binary(max_size=2000))
+def test_random_bytes_are_foreign(tmp_path: Path, content: bytes) -> None:
+    """A file of anything else is not one of ours."""
+    path = tmp_path / "noise.riva"
+    path.write_bytes(content)
+
+    with pytest.raises(ForeignArchiveError), open_archive(path, kind="riva"):
+        pass
+
+
+def test_an_archive_of_nvidia_is_recognised(tmp_path: Path) -> None:
+    """A tar with the manifest of NVIDIA's format is refused by name, with what deploys it."""
+    path = make(tmp_path)
+    rewrite_manifest(path, {"format": None, "files": {}})
+
+    with pytest.raises(ForeignArchiveError) as caught, open_archive(path, kind="riva"):
+        pass
+
+    assert "NVIDIA's image" in str(caught.value.hint)
+
+
+def test_a_riva_is_not_an_rmir(tmp_path: Path) -> None:
+    """The two kinds are told apart, whatever the file is called."""
+    with (
+        pytest.raises(ForeignArchiveError, match=r"\.rmir archive is wanted"),
+        open_archive(make(tmp_path), kind="rmir"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"artifacts": [{"name": "../../etc/passwd", "size": 7, "sha256": "0" * 64}]},
+        {"artifacts": [{"name": "graph.onnx", "size": -1, "sha256": "0" * 64}]},
+        {"artifacts": [{"name": "graph.onnx", "size": 7, "sha256": 5}]},
+        {"artifacts": []},
+        {"artifacts": "none"},
+        {"metadata": None},
+        {"encryption": {"salt": "AA==", "n": 1 << 30, "r": 8, "p": 1}},
+        {"encryption": {"salt": 5}},
+    ],
+)
+def test_hostile_manifests_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """Names with paths, impossible sizes and costly key derivations never get past the manifest."""
+    path = make(tmp_path)
+    rewrite_manifest(path, change)
+
+    with pytest.raises(DamagedArchiveError), open_archive(path, kind="riva", key="key"):
+        pass
+
+
+def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
+    """Writing over a file needs force, and a refusal leaves it as it was."""
+    path = make(tmp_path)
+    before = path.read_bytes()
+
+    with pytest.raises(UsageError, match="already exists"):
+        write_archive(path, kind="riva", metadata={}, sources={"x": tmp_path / "a"})
+
+    assert path.read_bytes() == before
+
+
+def test_a_missing_source_leaves_nothing(tmp_path: Path) -> None:
+    """An archive that cannot be finished is not begun."""
+    with pytest.raises(FileNotFoundError):
+        write_archive(
+            tmp_path / "new.riva", kind="riva", metadata={}, sources={"x": tmp_path / "missing"}
+        )
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_artefact_is_named(tmp_path: Path) -> None:
+    """Asking for what an archive does not hold names it."""
+    with (
+        open_archive(make(tmp_path), kind="riva") as archive,
+        pytest.raises(ArtifactMissingError, match="nothing-like-it"),
+    ):
+        archive.extract("nothing-like-it", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("model.riva", (Path("model.riva"), None)),
+        ("model.riva:tlt_encode", (Path("model.riva"), "tlt_encode")),
+        ("a:b/model.riva:key", (Path("a:b/model.riva"), "key")),
+        ("model.riva:", (Path("model.riva"), None)),
+    ],
+)
+def test_a_key_follows_the_last_colon(spec: str, expected: tuple[Path, str | None]) -> None:
+    """``file[:key]`` is split as the official tools do."""
+    assert split_key(spec) == expected
+
+
+def test_a_colon_in_an_existing_name_is_no_separator(tmp_path: Path) -> None:
+    """A file whose name has a colon can be named."""
+    path = tmp_path / "a:b.riva"
+    path.touch()
+
+    assert split_key(str(path)) == (path, None)

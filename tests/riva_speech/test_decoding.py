@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from riva_speech.asr.ctc import GreedyDecoder, Tokens
+from riva_speech.asr.endpointing import Endpointer
+from riva_speech.asr.pipeline import EndpointingConfig
+from riva_speech.asr.results import ResultBuilder
+from riva_speech.text.vocabulary import Vocabulary, VocabularyType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLANK = 3
+PATHS = st.lists(st.integers(0, BLANK), max_size=40)
+
+
+def log_probs(path: list[int]) -> NDArray[np.float32]:
+    """Return log-probabilities whose best path this is, each step with another posterior."""
+    rng = np.random.default_rng(len(path))
+    scores = rng.uniform(0, 1, (len(path), BLANK + 1))
+    scores[np.arange(len(path)), path] += 2
+    result: NDArray[np.float32] = np.log(scores / scores.sum(axis=1, keepdims=True)).astype("f4")
+    return result
+
+
+def collapse(path: list[int]) -> list[int]:
+    """CTC's definition, written with groupby: merge repeats, then drop blanks."""
+    return [token for token, _ in itertools.groupby(path) if token != BLANK]
+
+
+@given(PATHS)
+def test_greedy_decoding_follows_ctc_s_definition(path: list[int]) -> None:
+    """The decoder merges repeats and drops blanks, and says where each token began."""
+    decoded = GreedyDecoder(BLANK).accept(log_probs(path))
+
+    assert decoded.tokens.ids.tolist() == collapse(path)
+    assert [path[step] for step in decoded.tokens.steps] == collapse(path)
+    assert decoded.blanks.tolist() == [token == BLANK for token in path]
+
+
+@given(PATHS, st.lists(st.integers(0, 40), max_size=5))
+def test_pieces_decode_as_the_whole(path: list[int], cuts: list[int]) -> None:
+    """A stream decodes alike however its steps are grouped."""
+    scores = log_probs(path)
+    whole = GreedyDecoder(BLANK).accept(scores).tokens
+    decoder, tokens = GreedyDecoder(BLANK), Tokens.none()
+
+    for piece in np.split(scores, sorted(min(cut, len(path)) for cut in cuts)):
+        tokens += decoder.accept(piece).tokens
+
+    assert tokens.ids.tolist() == whole.ids.tolist()
+    assert tokens.steps.tolist() == whole.steps.tolist()
+    np.testing.assert_array_equal(tokens.probabilities, whole.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "expected"),
+    [
+        (VocabularyType.CHARACTER, [" ", "h", "i", " ", " ", "y", "o"], ["hi", "yo"]),
+        (
+            VocabularyType.SENTENCEPIECE,
+            ["▁hel", "lo", "▁", "wor", "ld", "</s>"],
+            ["hello", "world"],
+        ),
+        (VocabularyType.WORDPIECE, ["hel", "##lo", "world"], ["hello", "world"]),
+        (VocabularyType.SENTENCEPIECE, ["▁a", "<unk>", "▁b"], ["a", "⁇", "b"]),
+        (VocabularyType.CHARACTER, [], []),
+    ],
+)
+def test_tokens_become_words(kind: VocabularyType, tokens: list[str], expected: list[str]) -> None:
+    """Each kind of vocabulary marks the beginning of words in its own way."""
+    vocabulary = Vocabulary(tuple(dict.fromkeys(tokens)), kind)
+
+    words = vocabulary.words([vocabulary.tokens.index(token) for token in tokens])
+
+    assert [word.text for word in words] == expected
+
+
+def test_a_vocabulary_survives_its_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A token that is a space comes back from the file."""
+    path = tmp_path_factory.mktemp("vocabulary") / "v.txt"
+    vocabulary = Vocabulary((" ", "a", "▁b"), VocabularyType.CHARACTER)
+
+    vocabulary.save(path)
+
+    assert Vocabulary.load(path, VocabularyType.CHARACTER) == vocabulary
+
+
+def test_word_times_and_confidences_come_from_the_tokens() -> None:
+    """A word lasts from its first token's step to the end of its last one's."""
+    vocabulary = Vocabulary(("▁one", "▁t", "wo"), VocabularyType.SENTENCEPIECE)
+    tokens = Tokens(np.array([0, 1, 2]), np.array([2, 7, 9]), np.array([0.9, 0.8, 0.5], "f4"))
+
+    result = ResultBuilder(vocabulary, 80).build(tokens, is_final=True, audio_processed=1.0)
+
+    assert result.transcript == "one two"
+    assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (560, 800)]
+    assert [word.confidence for word in result.words] == pytest.approx([0.9, 0.5])
+    assert result.confidence == pytest.approx(np.mean([0.9, 0.8, 0.5]))
+
+
+def ends(pattern: str, config: EndpointingConfig, sizes: list[int]) -> list[int]:
+    """Feed a pattern of speech (#) and blanks (.) in pieces; return where utterances end."""
+    blanks = np.array([character == "." for character in pattern])
+    endpointer = Endpointer(config, 80)
+    found: list[int] = []
+    while len(blanks):
+        size = sizes[len(found) % len(sizes)]
+        found += endpointer.accept(blanks[:size])
+        blanks = blanks[size:]
+    return found
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], [7], [100]])
+def test_an_utterance_ends_after_the_stop_window(sizes: list[int]) -> None:
+    """800 ms of blanks, ten steps, end an utterance, in pieces of any size."""
+    assert ends("...#.#" + "." * 10, EndpointingConfig(), sizes) == [16]
+    assert ends("...#.#" + "." * 9, EndpointingConfig(), sizes) == []
+
+
+@pytest.mark.parametrize("sizes", [[1], [7], [100]])
+def test_silence_alone_ends_nothing(sizes: list[int]) -> None:
+    """Without speech there is no utterance to end."""
+    assert ends("." * 60, EndpointingConfig(), sizes) == []
+
+
+@pytest.mark.parametrize("sizes", [[1], [7], [100]])
+def test_each_utterance_ends_once(sizes: list[int]) -> None:
+    """A long pause ends the utterance before it, and the next one ends for itself."""
+    assert ends("#" + "." * 25 + "##" + "." * 12, EndpointingConfig(), sizes) == [11, 38]
+
+
+def test_a_stop_history_of_zero_never_ends() -> None:
+    """Endpointing can be switched off."""
+    assert ends("#" + "." * 99, EndpointingConfig(stop_history=0), [7]) == []
+
+
+def test_a_lower_threshold_forgives_a_blip() -> None:
+    """With stop_th at 0.9, one stray token in the window does not keep an utterance open."""
+    pattern = "##" + "....." + "#" + "....."
+
+    assert ends(pattern, EndpointingConfig(stop_th=0.9), [1]) == [12]
+    assert ends(pattern, EndpointingConfig(), [1]) == []

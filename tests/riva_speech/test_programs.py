@@ -1,0 +1,217 @@
+"""riva-build and riva-deploy as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from riva_speech.asr.loading import load_recognizers
+from riva_speech.repository import list_models, read_config
+from support.programs import run, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BUILD = ("riva-build", "speech_recognition")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_building_refuses_to_overwrite(tmp_path: Path, tiny_riva: Path) -> None:
+    """An existing RMIR stays unless -f or --force says otherwise."""
+    target = tmp_path / "out.rmir"
+    target.write_bytes(b"precious")
+
+    refused = run(*BUILD, target, tiny_riva)
+
+    assert refused.returncode == 2
+    assert f"error: {target} already exists" in refused.stderr
+    assert "hint: pass -f or --force" in refused.stderr
+    assert target.read_bytes() == b"precious"
+    for flag in ("-f", "--force"):
+        succeed(*BUILD, flag, target, tiny_riva)
+        target.write_bytes(b"precious")
+    succeed(*BUILD, target, tiny_riva, "-f")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--chunk_size=0.5"], "not a multiple"),
+        (["--chunk_size=0.32"], "choose one of 0.16, 0.56"),
+        (["--ms_per_timestep=40"], "this model's is 80"),
+        (["--streaming=False"], "nothing to build"),
+        (["--offline", "--chunk_size=400"], "longer than the model's 600 steps"),
+        (["--name=a/b"], "cannot be the name"),
+        (["--decoder_type=flashlight"], "invalid choice"),
+        (["--no_such_option=1"], "unrecognized"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    tmp_path: Path, tiny_riva: Path, options: list[str], said: str
+) -> None:
+    """A wrong option is a usage error that says what would be right, and writes nothing."""
+    done = run(*BUILD, tmp_path / "out.rmir", tiny_riva, *options)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_look_ahead_is_chosen_by_its_chunk_size(tmp_path: Path, tiny_riva: Path) -> None:
+    """One .riva holds every look-ahead of the checkpoint; the build picks one."""
+    for size, right in ((0.16, 1), (0.56, 6)):
+        rmir, repository = tmp_path / f"{size}.rmir", tmp_path / f"models-{size}"
+        succeed(*BUILD, rmir, tiny_riva, f"--chunk_size={size}")
+        succeed("riva-deploy", rmir, repository)
+
+        (recognizer,) = load_recognizers(repository)
+
+        assert recognizer.config.streaming.att_context_size == (70, right)
+
+
+def test_keys_travel_with_the_files(tmp_path: Path, tiny_riva: Path) -> None:
+    """file:key seals what is written and opens what is read; a key may come by environment."""
+    sealed = tmp_path / "sealed.rmir"
+    succeed(*BUILD, f"{sealed}:secret", tiny_riva)
+
+    without = run("riva-deploy", sealed, tmp_path / "none")
+    wrong = run("riva-deploy", f"{sealed}:guess", tmp_path / "none")
+    succeed("riva-deploy", f"{sealed}:secret", tmp_path / "by-name")
+    environment = {**os.environ, "MODEL_DEPLOY_KEY": "secret"}
+    by_environment = run("riva-deploy", sealed, tmp_path / "by-environment", env=environment)
+
+    assert (without.returncode, wrong.returncode, by_environment.returncode) == (9, 9, 0)
+    assert "no key was given" in without.stderr
+    assert "another key" in wrong.stderr
+    assert contents(tmp_path / "by-name") == contents(tmp_path / "by-environment")
+    for done in (without, wrong, by_environment):
+        assert "secret" not in done.stderr
+        assert "guess" not in done.stderr
+
+
+def test_a_repository_is_complete_and_reported(tmp_path: Path, tiny_rmir: Path) -> None:
+    """Every model has a configuration of its name, and the report lists what clients ask for."""
+    repository, report = tmp_path / "models", tmp_path / "report.json"
+
+    succeed("riva-deploy", tiny_rmir, repository, "--report", report)
+
+    models = json.loads(report.read_text())["models"]
+    assert [(one["name"], one["type"]) for one in models] == [
+        ("tiny-streaming", "online"),
+        ("tiny-offline", "offline"),
+    ]
+    assert sorted(name for one in models for name in one["directories"]) == list_models(repository)
+    assert {read_config(repository / name).backend for name in list_models(repository)} == {
+        "onnxruntime",
+        "python",
+    }
+    assert {path.name[0] for path in repository.iterdir()}.isdisjoint(".")
+
+
+def test_a_repository_can_be_moved(tmp_path: Path, tiny_repository: Path) -> None:
+    """No path is written into a repository: a copy elsewhere serves."""
+    moved = tmp_path / "elsewhere" / "models"
+    shutil.copytree(tiny_repository, moved)
+
+    assert len(load_recognizers(moved)) == 2
+    assert not any(str(tiny_repository).encode() in data for data in contents(moved).values())
+
+
+def test_weights_are_stored_once(tiny_repository: Path) -> None:
+    """Two pipelines of one RMIR share one file of weights."""
+    files = list(tiny_repository.glob("*/1/model_weights.bin"))
+
+    assert len(files) == 2
+    assert files[0].samefile(files[1])
+
+
+def test_deploying_again_skips_or_replaces(tmp_path: Path, tiny_rmir: Path) -> None:
+    """A deployed model stays unless -f is given; the official tool's line says so."""
+    repository = tmp_path / "models"
+    succeed("riva-deploy", tiny_rmir, repository)
+    marker = repository / "tiny-offline-asr-bls-ensemble" / "1" / "marker"
+    marker.touch()
+
+    again = succeed("riva-deploy", tiny_rmir, repository)
+    assert "already exists, skipping deployment.  To force deployment rerun with -f" in again.stderr
+    assert marker.exists()
+
+    succeed("riva-deploy", "-f", tiny_rmir, repository)
+    assert not marker.exists()
+
+
+def test_two_pipelines_of_one_name_are_refused(tmp_path: Path, tiny_rmir: Path) -> None:
+    """An RMIR never silently takes the place of another one's model."""
+    twin = tmp_path / "twin.rmir"
+    shutil.copy(tiny_rmir, twin)
+
+    done = run("riva-deploy", tiny_rmir, twin, tmp_path / "models")
+
+    assert done.returncode == 2
+    assert "another --name" in done.stderr
+
+
+def test_a_failed_deploy_leaves_what_was_there(
+    tmp_path: Path, tiny_rmir: Path, tiny_repository: Path
+) -> None:
+    """A damaged RMIR changes nothing in a repository."""
+    repository, damaged = tmp_path / "models", tmp_path / "damaged.rmir"
+    shutil.copytree(tiny_repository, repository)
+    before = contents(repository)
+    data = bytearray(tiny_rmir.read_bytes())
+    data[-20_000] ^= 0xFF
+    damaged.write_bytes(data)
+
+    done = run("riva-deploy", "-f", damaged, repository)
+
+    assert done.returncode == 9
+    assert "error:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(repository) == before
+
+
+@pytest.mark.parametrize("program", ["nemo2riva", "riva-deploy"])
+def test_missing_files_are_named(tmp_path: Path, program: str) -> None:
+    """A path with nothing behind it is exit 3, with the path."""
+    target = [tmp_path / "models"] if program == "riva-deploy" else []
+
+    done = run(program, tmp_path / "nothing.x", *target)
+
+    assert done.returncode == 3
+    assert f"error: there is no file {tmp_path / 'nothing.x'}" in done.stderr
+
+
+def test_an_unwritable_output_is_an_error_of_one_line(tmp_path: Path, tiny_riva: Path) -> None:
+    """An operating-system error names the file and carries no traceback."""
+    done = run(*BUILD, tmp_path / "missing" / "out.rmir", tiny_riva)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write")
+    assert "Traceback" not in done.stderr
+
+
+def test_build_deploy_and_serve_need_neither_nemo_nor_torch() -> None:
+    """What runs in production never imports what trained the model."""
+    code = (
+        "import sys, riva_speech.servicemaker.riva_build, riva_speech.servicemaker.riva_deploy, "
+        "riva_speech.server.grpc_server; "
+        "print([m for m in ('torch', 'nemo', 'onnx', 'quickstart') if m in sys.modules])"
+    )
+    import subprocess  # noqa: PLC0415 - this test only
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
