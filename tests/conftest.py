@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
-RECORDINGS = os.environ.get("RIVA_QS_RECORDINGS", "")
+RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
 
 REQUIREMENTS = {
     "nemo": (find_spec("nemo") is not None, "NeMo is not installed (extra 'nemo')"),
-    "recordings": (bool(RECORDINGS), "RIVA_QS_RECORDINGS names no folder of recordings"),
+    "recordings": (bool(RECORDINGS), "RIVA_TEST_RECORDINGS names no folder of recordings"),
 }
 
 

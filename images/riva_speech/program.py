@@ -46,6 +46,8 @@ def run(body: Callable[[], None]) -> int:
         return _report(error)
     except OSError as error:
         return _report(_from_os(error))
+    except MemoryError:
+        return _report(OutOfResourceError("out of memory", hint="use a machine with more"))
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
         return INTERRUPTED

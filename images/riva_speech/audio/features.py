@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Added to the standard deviation before dividing by it (NeMo's CONSTANT).
 _NORMALISATION_FLOOR = 1e-5
+# Windows overlap, so a recording takes several times its memory while it is transformed: that is
+# done half a minute at a time.
+_BLOCK_SAMPLES = 30 * 16000
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class LogMel:
     def __call__(self, samples: Samples) -> Features:
         """Return the features of a whole utterance, normalised: [n_mels, n // hop_length]."""
         stream = LogMelStream(self)
-        frames = np.concatenate([stream.accept(samples), stream.finish()], axis=1)
+        blocks = np.split(samples, range(_BLOCK_SAMPLES, len(samples), _BLOCK_SAMPLES))
+        frames = np.concatenate([*map(stream.accept, blocks), stream.finish()], axis=1)
         return normalise(frames, self.config.normalize)
 
     def of_frames(self, frames: NDArray[np.float32]) -> Features:
