@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from riva_speech.server.start_riva import ServerOptions
+    from riva_speech.server.options import ServerOptions
 
 _log = logging.getLogger("riva_speech.server")
 

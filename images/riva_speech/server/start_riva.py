@@ -12,28 +12,16 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech import __version__, program
+from riva_speech.server.options import ServerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _log = logging.getLogger("riva_speech.server")
-_DEFAULT_MAX_REQUESTS = 64
-_DEFAULT_DRAIN_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """What a server is started with; ``drain_timeout`` in seconds."""
-
-    uri: str
-    model_repository: Path
-    max_requests: int = _DEFAULT_MAX_REQUESTS
-    drain_timeout: float = _DEFAULT_DRAIN_SECONDS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,14 +61,14 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         )
     parser.add_argument(
         "--max_requests",
-        default=_DEFAULT_MAX_REQUESTS,
+        default=ServerOptions.max_requests,
         metavar="N",
         type=int,
         help="recognitions at once; more are refused (default: %(default)s)",
     )
     parser.add_argument(
         "--drain_timeout",
-        default=_DEFAULT_DRAIN_SECONDS,
+        default=ServerOptions.drain_timeout,
         metavar="SECONDS",
         type=float,
         help="how long running requests may take after SIGTERM (default: %(default)s)",
