@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
+    from riva_speech.audio.features import Samples
     from riva_speech.server.registry import Registry
 
     Requests = AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]
@@ -187,16 +188,19 @@ class _Conversation:
         self, request: riva_asr_pb2.StreamingRecognizeRequest
     ) -> riva_asr_pb2.StreamingRecognizeResponse:
         """Take a piece of audio; answer with what is new, which may be nothing."""
-        samples = self._audio.accept(request.audio_content)
-        self._call.audio_seconds += len(samples) / self._rate
-        results = self._stream.accept(samples)
+        results = self._hear(self._audio.accept(request.audio_content))
         return self._respond([one for one in results if one.is_final or self._interim])
 
     def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
-        """End the stream; answer with its last utterance."""
-        self._stream.accept(self._audio.finish())
+        """End the stream; answer with what was still to come."""
+        finals = [one for one in self._hear(self._audio.finish()) if one.is_final]
         last = self._stream.finish()
-        return self._respond([last] if last.words or not self._had_final else [])
+        nothing_said = not (self._had_final or finals)
+        return self._respond([*finals, last] if last.words or nothing_said else finals)
+
+    def _hear(self, samples: Samples) -> list[Result]:
+        self._call.audio_seconds += len(samples) / self._rate
+        return self._stream.accept(samples)
 
     def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
         self._had_final |= any(result.is_final for result in results)

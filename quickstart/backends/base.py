@@ -1,0 +1,159 @@
+"""What every backend can do, and the values that go in and out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from quickstart import __version__
+from quickstart.errors import RivaQsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from quickstart.config import Settings
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that was deployed, as the server will list it."""
+
+    name: str
+    service: str
+    type: str
+    language_code: str
+    rmir: str
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """What a deploy made: the models, and the engine that made them."""
+
+    engine: dict[str, str]
+    models: tuple[Model, ...]
+
+
+def parse_model(row: dict[str, Any]) -> Model:
+    """Return the model of one row of a deploy report; keys that are news are left out."""
+    known = {name: row[name] for name in Model.__dataclass_fields__}
+    return Model(**{**known, "directories": tuple(row["directories"])})
+
+
+def read_report(path: Path) -> DeployReport:
+    """Return the report that a deploy wrote.
+
+    Raises:
+        RivaQsError: There is none, or it is not a report.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return DeployReport(dict(data["engine"]), tuple(map(parse_model, data["models"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"the deploy ended well, but left no readable report: {error!r}"
+        raise RivaQsError(message, "install riva-qs again: its two halves do not fit") from error
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """Everything that makes one running server different from another."""
+
+    host: str
+    port: int
+    services: tuple[str, ...]
+    generation: str
+    version: str = __version__
+
+    @property
+    def uri(self) -> str:
+        """The address to listen on, as the server's command line takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def digest(self) -> str:
+        """A short hash: two servers with the same one need not be told apart."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def server_spec(settings: Settings, generation: str) -> ServerSpec:
+    """Return the server that the settings ask for, on one generation of models."""
+    switches = {
+        "asr": settings.service_enabled_asr,
+        "nlp": settings.service_enabled_nlp,
+        "tts": settings.service_enabled_tts,
+    }
+    services = tuple(service for service, on in switches.items() if on)
+    host, port = settings.riva_speech_api_host, settings.riva_speech_api_port
+    return ServerSpec(host, port, services, generation)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    pid: int
+    uri: str
+    generation: str
+    digest: str
+    started_at: str
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a server ended: its exit code where it is known, and the first cause in its log."""
+
+    code: int | None
+    cause: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Which lines of the log to show."""
+
+    tail: int | None = None
+    since: float | None = None
+    follow: bool = False
+
+
+class Backend(Protocol):
+    """Deploys archives and runs the server: as processes, or in containers."""
+
+    @property
+    def name(self) -> str:
+        """The name that `backend=` knows it by."""
+        ...
+
+    def engine(self) -> dict[str, str]:
+        """Return the versions of what deploys and serves; raise UnsupportedError without it."""
+        ...
+
+    def deploy(
+        self, rmirs: Sequence[Path], repository: Path, key: str, report: Callable[[str], None]
+    ) -> DeployReport:
+        """Make a model repository of archives, reporting each line of the log."""
+        ...
+
+    def serve(self, spec: ServerSpec, repository: Path) -> Running:
+        """Start a server and return at once."""
+        ...
+
+    def state(self) -> Running | None:
+        """Return the server that runs now, if one does."""
+        ...
+
+    def ended(self) -> Exit:
+        """Say how the last server ended."""
+        ...
+
+    def logs(self, query: LogQuery) -> Iterator[str]:
+        """Yield lines of the server's log."""
+        ...
+
+    def stop(self) -> str:
+        """Stop the server and say how it went; empty when none ran."""
+        ...

@@ -1,0 +1,321 @@
+"""The backend that runs the engine's programs as processes of this machine.
+
+A server counts as alive while it holds the lock `run/server.lock`, whose descriptor it inherits:
+the kernel releases that lock when the process ends, however it ends, and no other process can be
+taken for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata, util
+from typing import TYPE_CHECKING
+
+from quickstart import __version__, log, platforms
+from quickstart.backends.base import Exit, Running, read_report
+from quickstart.errors import (
+    OutOfResourceError,
+    RivaQsError,
+    UnsupportedError,
+    UsageError,
+    from_exit_code,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from quickstart.backends.base import DeployReport, LogQuery, ServerSpec
+    from quickstart.store import Store
+
+DRAIN_SECONDS = 15.0
+_SECRETS = re.compile(r"(RIVA_QS_)?MODEL_DEPLOY_KEY|NGC_.*KEY|RIVA_API_KEY")
+_STATEMENT = re.compile(r"(?:\S*\d\S*Z )?(?:[A-Z]+ )?(error|hint): (.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The command lines of the engine, to which arguments are added."""
+
+    deploy: tuple[str, ...] = (sys.executable, "-m", "riva_speech.servicemaker.riva_deploy")
+    serve: tuple[str, ...] = (sys.executable, "-m", "riva_speech.server.start_riva")
+
+
+class Embedded:
+    """Deploys and serves with the engine that is installed beside riva-qs."""
+
+    name = "embedded"
+
+    def __init__(
+        self, store: Store, programs: Programs | None = None, drain: float = DRAIN_SECONDS
+    ) -> None:
+        self._store = store
+        self._programs = programs or Programs()
+        self._drain = drain
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def engine(self) -> dict[str, str]:
+        """Return the versions of the engine, which is looked for but not imported."""
+        missing = [name for name in ("riva_speech", "onnxruntime") if not util.find_spec(name)]
+        if missing:
+            needs = f"the embedded backend needs {' and '.join(missing)}, not installed here"
+            raise UnsupportedError(f"{needs} ({platforms.host()})", "pip install 'riva-qs[engine]'")
+        return {"riva_speech": __version__, "onnxruntime": _installed_version("onnxruntime")}
+
+    def deploy(
+        self, rmirs: Sequence[Path], repository: Path, key: str, report: Callable[[str], None]
+    ) -> DeployReport:
+        """Run riva-deploy over archives, reporting each line of its log.
+
+        Raises:
+            RivaQsError: It failed; kind, message and hint are those of the program.
+        """
+        notes = repository.with_name("report.json")
+        arguments = ["--report", str(notes), *map(str, rmirs), str(repository)]
+        environment = {**_environment(), **({"MODEL_DEPLOY_KEY": key} if key else {})}
+        with subprocess.Popen(
+            [*self._programs.deploy, *arguments],
+            cwd=self._store.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as child:
+            lines = _watched(child, report)
+        if child.returncode:
+            end = _explain(child.returncode, lines, "riva-deploy")
+            raise from_exit_code(end.code, f"the deploy failed: {end.cause}", end.hint)
+        return read_report(notes)
+
+    def serve(self, spec: ServerSpec, repository: Path) -> Running:
+        """Start a server in a session of its own and return at once.
+
+        Raises:
+            OutOfResourceError: Something listens on the port already.
+        """
+        _check_port(spec.host, spec.port)
+        run = self._store.run
+        run.mkdir(exist_ok=True)
+        lock = _take_lock(run / "server.lock")
+        try:
+            (run / "server.json").unlink(missing_ok=True)
+            _rotate(run / "server.log", run / "server.previous.log")
+            with (run / "server.log").open("wb") as output:
+                self._child = subprocess.Popen(
+                    [*self._programs.serve, *_arguments(spec, repository)],
+                    cwd=self._store.root,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    pass_fds=[lock],
+                )
+        finally:
+            os.close(lock)
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        running = Running(self._child.pid, spec.uri, spec.generation, spec.digest, started)
+        try:
+            _write(run / "server.json", running)
+        except BaseException:
+            self._child.kill()
+            raise
+        return running
+
+    def state(self) -> Running | None:
+        """Return the server that runs now, if one does."""
+        if self._child is not None:
+            self._child.poll()
+        path = self._store.run / "server.lock"
+        if not _is_held(path):
+            return None
+        with suppress(OSError, ValueError, TypeError):
+            return Running(**json.loads((self._store.run / "server.json").read_text("utf-8")))
+        # Whoever started it was killed before it could note which server this is.
+        owner = platforms.holder(path)
+        return Running(owner.pid if owner else 0, "", "", "", "")
+
+    def ended(self) -> Exit:
+        """Say how the last server ended, from its exit code and its log."""
+        code = None
+        if self._child is not None:
+            # The lock falls an instant before the exit code can be had.
+            with suppress(subprocess.TimeoutExpired):
+                code = self._child.wait(2)
+        lines = log.read(self._store.run / "server.log")
+        return _explain(code, lines, "the server")
+
+    def logs(self, query: LogQuery) -> Iterator[str]:
+        """Yield lines of the server's log."""
+        return log.show(self._store.run / "server.log", query, lambda: self.state() is not None)
+
+    def stop(self) -> str:
+        """Ask the server to drain, and kill it when that takes too long."""
+        running = self.state()
+        if running is None:
+            return ""
+        if not running.pid:
+            raise RivaQsError(
+                f"a server holds {self._store.run / 'server.lock'}, and its process cannot be seen",
+                "stop it as the user who started it",
+            )
+        pid = running.pid
+        if self._ends_after(pid, signal.SIGTERM, self._drain):
+            how = f"stopped the server (pid {pid}); it drained first"
+        elif self._ends_after(pid, signal.SIGKILL, self._drain):
+            how = f"killed the server (pid {pid}); it did not drain in {self._drain:.0f} s"
+        else:
+            raise RivaQsError(f"the server (pid {pid}) survives SIGKILL", "look at it with ps")
+        (self._store.run / "server.json").unlink(missing_ok=True)
+        return how
+
+    def _ends_after(self, pid: int, number: signal.Signals, patience: float) -> bool:
+        """Send a signal and say whether the server is gone in time."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while self.state() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+def _installed_version(distribution: str) -> str:
+    """Return the version of an installed distribution, or that it has none."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without secrets, for programs that need none."""
+    kept = {name: value for name, value in os.environ.items() if not _SECRETS.fullmatch(name)}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def _arguments(spec: ServerSpec, repository: Path) -> list[str]:
+    """Return the command line of start-riva."""
+    switches = [
+        f"--{service}_service={str(service in spec.services).lower()}"
+        for service in ("asr", "tts", "nlp")
+    ]
+    return [f"--riva-uri={spec.uri}", f"--model_repository={repository}", *switches]
+
+
+def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> list[str]:
+    """Report a program's lines as they come, and end it when we are interrupted."""
+    lines: list[str] = []
+    assert child.stdout is not None
+    try:
+        for raw in child.stdout:
+            lines.append(raw.decode(errors="replace").rstrip())
+            report(lines[-1])
+        child.wait()
+    except BaseException:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5)
+        child.kill()
+        raise
+    return lines
+
+
+def _explain(code: int | None, lines: Sequence[str], who: str) -> Exit:
+    """Return why a program ended: its first `error:` line, else what is known."""
+    said = [match for match in map(_STATEMENT.fullmatch, lines) if match]
+    error = next((i for i, match in enumerate(said) if match[1].lower() == "error"), None)
+    if error is not None:
+        hints = (match[2] for match in said[error:] if match[1].lower() == "hint")
+        return Exit(code, said[error][2], next(hints, ""))
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    saying = f'; it said last: "{last.strip()}"' if last else "; it said nothing"
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = "the kernel does that when memory runs out: see dmesg" if name == "SIGKILL" else ""
+        return Exit(code, f"{who} was ended by {name}{saying}", hint)
+    how = f"{who} ended with code {code}" if code is not None else f"{who} ended"
+    return Exit(code, f"{how}{saying}")
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise an error that names who is in the way, unless the port can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            raise _port_error(host, port, error) from error
+
+
+def _port_error(host: str, port: int, error: OSError) -> RivaQsError:
+    """Return the error for a port that cannot be bound."""
+    owner = platforms.listener(port)
+    if owner or error.errno == errno.EADDRINUSE:
+        who = str(owner) if owner else "another process"
+        message = f"port {port} is taken by {who}"
+        return OutOfResourceError(message, "stop it, or set riva_speech_api_port to a free port")
+    message = f"cannot listen on {host} port {port}: {error.strerror or error}"
+    return UsageError(message, "check riva_speech_api_host and riva_speech_api_port")
+
+
+def _take_lock(path: Path) -> int:
+    """Return a descriptor that holds a server's lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + 1
+    # A `status` looks at the lock for an instant; a server holds it for good.
+    while not _locks(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            raise RivaQsError("a server runs already", "riva-qs stop ends it")
+        time.sleep(0.02)
+    return descriptor
+
+
+def _locks(descriptor: int, mode: int) -> bool:
+    """Take a lock and say whether it could be had."""
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Say whether a server holds its lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locks(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _rotate(log_file: Path, previous: Path) -> None:
+    """Keep the log of the run before."""
+    if log_file.exists():
+        shutil.move(log_file, previous)
+
+
+def _write(path: Path, running: Running) -> None:
+    """Note which server runs, in one step."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(running), indent=2))
+    fresh.replace(path)

@@ -1,0 +1,281 @@
+"""The commands of riva-qs: each loads settings, calls one function and shows its result.
+
+Everything heavy is imported inside the commands, so that `--help` and completion stay quick.
+`main` is the one place that turns errors into exit codes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003 - typer looks at the signatures
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from quickstart import __version__
+from quickstart.errors import InterruptionError, RivaQsError, UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from quickstart.config import Loaded
+    from quickstart.console import Console
+    from quickstart.lifecycle import Result, Suite
+
+_PLAIN: dict[str, Any] = {"rich_markup_mode": None}
+app = typer.Typer(name="riva-qs", pretty_exceptions_enable=False, **_PLAIN)
+config_app = typer.Typer(help="Look at the configuration.", **_PLAIN)
+app.add_typer(config_app, name="config")
+
+# What Typer raises for a wrong command line: its own class, or in older versions Click's.
+_TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass
+class Session:
+    """The global options of this call."""
+
+    config: Path | None = None
+    overrides: list[str] = field(default_factory=list)
+    json: bool = False
+    quiet: bool = False
+
+    @property
+    def console(self) -> Console:
+        """Where output goes."""
+        from quickstart.console import Console
+
+        return Console(json=self.json, quiet=self.quiet)
+
+    def load(self) -> Loaded:
+        """Return the settings, or raise all their problems."""
+        from quickstart.config import load
+
+        return load(self.config, self.overrides)
+
+    def suite(self) -> Suite:
+        """Return what the verbs work on."""
+        from quickstart.lifecycle import Suite
+
+        return Suite(self.load().settings, self.console)
+
+    def show(self, result: Result) -> None:
+        """Print a result and end with its exit code."""
+        self.console.result("\n".join(result.lines), result.data)
+        if result.next_step:
+            self.console.note(result.next_step)
+        raise typer.Exit(result.code)
+
+
+_session = Session()
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"riva-qs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="The configuration file [./config.env].", metavar="FILE"
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override one setting; may be repeated.", metavar="KEY=VALUE"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """From one configuration file to a speech service that answers."""
+    _session.config, _session.overrides = config, overrides or []
+    _session.json, _session.quiet = json, quiet
+
+
+@app.command()
+def init(dry_run: DryRun = False, yes: Yes = False) -> None:  # noqa: ARG001 - nothing asks yet
+    """Fetch the models that the settings ask for, and deploy them."""
+    from quickstart import lifecycle
+
+    _session.show(lifecycle.init(_session.suite(), dry_run=dry_run))
+
+
+@app.command()
+def start(dry_run: DryRun = False) -> None:
+    """Start the service, and return when it answers."""
+    from quickstart import lifecycle
+
+    _session.show(lifecycle.start(_session.suite(), dry_run=dry_run))
+
+
+@app.command()
+def status() -> None:
+    """Say whether the service answers: exit code 0 if so, else 6."""
+    from quickstart import lifecycle
+
+    _session.show(lifecycle.status(_session.suite()))
+
+
+@app.command()
+def stop(dry_run: DryRun = False) -> None:
+    """Stop the service, after it has ended what it is doing."""
+    from quickstart import lifecycle
+
+    _session.show(lifecycle.stop(_session.suite(), dry_run=dry_run))
+
+
+@app.command()
+def clean(dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Remove what riva-qs made; archives that you put into rmir/ stay."""
+    from quickstart import lifecycle
+
+    _session.show(lifecycle.clean(_session.suite(), dry_run=dry_run, yes=yes))
+
+
+@app.command()
+def logs(
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on while the server runs.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what is newer: an age (10m) or a time.")
+    ] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.", metavar="N")
+    ] = None,
+) -> None:
+    """Print the log of the server."""
+    from quickstart import log
+    from quickstart.backends.base import LogQuery
+
+    if follow and _session.json:
+        raise UsageError("--json prints one object, and --follow never ends", "drop one of them")
+    query = LogQuery(tail, log.parse_since(since) if since else None, follow)
+    lines = _session.suite().backend.logs(query)
+    if _session.json:
+        _session.console.result("", {"verb": "logs", "lines": list(lines)})
+        return
+    for line in lines:
+        _session.console.line(line)
+
+
+@app.command()
+def transcribe(
+    file: Annotated[Path, typer.Argument(help="A WAV, FLAC or Ogg recording.", metavar="FILE")],
+    streaming: Annotated[
+        bool, typer.Option("--streaming/--offline", help="How the recording is sent.")
+    ] = True,
+    language_code: Annotated[str, typer.Option(help="[asr_language_code]")] = "",
+    model: Annotated[str, typer.Option(help="A model by name; else the server chooses.")] = "",
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Print when each word is said.")
+    ] = False,
+) -> None:
+    """Print what is said in a recording."""
+    from quickstart import audio, client
+
+    recording = audio.read_recording(file)
+    settings = _session.load().settings
+    language = language_code or settings.asr_language_code
+    request = client.Request(recording, language, model, streaming, word_times)
+    uri = client.reachable(settings.riva_speech_api_host, settings.riva_speech_api_port)
+    with client.connect(uri) as server:
+        heard = server.transcribe(request)
+    words = [word.as_data() for word in heard.words]
+    data = {"verb": "transcribe", "file": str(file), "transcript": heard.text, "words": words}
+    times = [f"{w['start_ms']:>7} {w['end_ms']:>7}  {w['word']}" for w in words]
+    _session.console.result("\n".join([heard.text, *times]), data)
+    _session.console.note("next: riva-qs logs -f shows the server's log, riva-qs stop ends it")
+
+
+@config_app.command("show")
+def config_show(
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value came from.")
+    ] = False,
+) -> None:
+    """Print the values that hold."""
+    loaded = _session.load()
+    lines = [
+        f"{name}={loaded.shown(name)}" + (f"  # {loaded.origins[name]}" if origin else "")
+        for name in loaded.origins
+    ]
+    rows = {n: {"value": loaded.data(n), "origin": o} for n, o in loaded.origins.items()}
+    _session.console.result(
+        "\n".join(lines), {"verb": "config show", "file": str(loaded.file or ""), "settings": rows}
+    )
+
+
+@config_app.command("validate")
+def config_validate() -> None:
+    """Read the configuration and report every problem in it."""
+    loaded = _session.load()
+    given = [name for name, origin in loaded.origins.items() if origin != "default"]
+    source = str(loaded.file) if loaded.file else "no configuration file"
+    data = {
+        "verb": "config validate",
+        "valid": True,
+        "file": str(loaded.file or ""),
+        "given": given,
+    }
+    _session.console.result(f"{source}: no problem; {len(given)} keys are set", data)
+
+
+@config_app.command("example")
+def config_example() -> None:
+    """Print a configuration file with every key, its meaning and its default."""
+    from quickstart import reference
+
+    _session.console.result(
+        reference.example(), {"verb": "config example", "text": reference.example()}
+    )
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    from quickstart.console import print_anything
+
+    print_anything()
+    signal.signal(signal.SIGTERM, _terminated)
+    arguments = sys.argv[1:] or ["--help"]
+    _session.json = "--json" in arguments
+    try:
+        code = app(args=arguments, prog_name="riva-qs", standalone_mode=False) or 0
+    except (RivaQsError, OSError, KeyboardInterrupt, typer.Abort, _TYPERS_OWN) as error:
+        ours = _as_ours(error)
+        _session.console.error(ours)
+        code = ours.code
+    sys.exit(code)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptionError("stopped by SIGTERM")
+
+
+def _as_ours(error: BaseException) -> RivaQsError:
+    """Return the error of our tree that an exception stands for."""
+    if isinstance(error, RivaQsError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    if isinstance(error, _TYPERS_OWN):
+        command = getattr(getattr(error, "ctx", None), "command_path", "riva-qs")
+        return UsageError(error.format_message(), f"{command} --help")
+    return InterruptionError("interrupted")

@@ -1,0 +1,212 @@
+"""The one place that speaks gRPC: asks a server for its health, its models and transcripts.
+
+A file goes out as it is, header included and encoding unset, just as the official clients send
+it. What goes wrong on the wire becomes a member of our error tree in `translate`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from quickstart.errors import (
+    ArtifactMissingError,
+    NotAuthorisedError,
+    NotReadyError,
+    OutOfResourceError,
+    RivaQsError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 8192
+_LARGEST_MESSAGE = 64 << 20
+_SERVING = b"\x08\x01"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to recognise, and how."""
+
+    audio: bytes
+    language_code: str
+    model: str = ""
+    streaming: bool = True
+    word_times: bool = False
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word with its times in milliseconds."""
+
+    word: str
+    start_time: int
+    end_time: int
+    confidence: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the word as JSON data."""
+        times = {"start_ms": self.start_time, "end_ms": self.end_time}
+        return {"word": self.word, **times, "confidence": self.confidence}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was recognised."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+def reachable(host: str, port: int) -> str:
+    """Return the address at which a server that listens on `host` is reached from here."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def require() -> None:
+    """Raise UnsupportedError unless the official client package is installed."""
+    try:
+        import riva.client  # noqa: F401 - its absence is to be told here
+    except ImportError as error:
+        message = f"talking to a server needs the package nvidia-riva-client: {error}"
+        raise UnsupportedError(message, "pip install 'riva-qs[client]'") from error
+
+
+@contextmanager
+def connect(uri: str) -> Iterator[Client]:
+    """Give a client of the server at `uri`.
+
+    Raises:
+        UnsupportedError: The official client package is not installed.
+    """
+    require()
+    import grpc
+
+    options = [
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+        ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+    ]
+    with grpc.insecure_channel(uri, options=options) as channel:
+        yield Client(channel, uri)
+
+
+class Client:
+    """A connection to one server."""
+
+    def __init__(self, channel: Any, uri: str) -> None:  # noqa: ANN401 - grpc has no types
+        from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
+
+        self._channel = channel
+        self._uri = uri
+        self._asr = riva_asr_pb2
+        self._stub = riva_asr_pb2_grpc.RivaSpeechRecognitionStub(channel)
+
+    def serving(self, timeout: float) -> bool:
+        """Say whether the server calls itself ready."""
+        # The message has one field; plain bytes avoid a second registration of its protobuf
+        # schema, which is fatal in a process that also has the package grpcio-health-checking.
+        check = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        with self._translated():
+            answer: bytes = check(b"", timeout=timeout)
+        return answer.startswith(_SERVING)
+
+    def models(self, timeout: float) -> list[str]:
+        """Return the names of the speech recognition models that are loaded."""
+        request = self._asr.RivaSpeechRecognitionConfigRequest()
+        with self._translated():
+            answer = self._stub.GetRivaSpeechRecognitionConfig(request, timeout=timeout)
+        return [config.model_name for config in answer.model_config]
+
+    def transcribe(self, request: Request, timeout: float | None = None) -> Transcript:
+        """Return what the server hears in a recording."""
+        with self._translated():
+            if request.streaming:
+                results = self._stream(request, timeout)
+            else:
+                results = self._recognize(request, timeout)
+        best = [result.alternatives[0] for result in results if result.alternatives]
+        timed = best if request.word_times else ()
+        words = tuple(_word(word) for alternative in timed for word in alternative.words)
+        text = " ".join(alternative.transcript.strip() for alternative in best)
+        return Transcript(" ".join(text.split()), words)
+
+    def _config(self, request: Request) -> Any:  # noqa: ANN401 - the stubs have no types
+        """Return the recognition config of a request."""
+        return self._asr.RecognitionConfig(
+            language_code=request.language_code,
+            model=request.model,
+            max_alternatives=1,
+            enable_word_time_offsets=request.word_times,
+        )
+
+    def _recognize(self, request: Request, timeout: float | None) -> list[Any]:
+        """Send a recording whole and return the results."""
+        message = self._asr.RecognizeRequest(config=self._config(request), audio=request.audio)
+        return list(self._stub.Recognize(message, timeout=timeout).results)
+
+    def _stream(self, request: Request, timeout: float | None) -> list[Any]:
+        """Send a recording in chunks and return the final results."""
+        config = self._asr.StreamingRecognitionConfig(config=self._config(request))
+        responses = self._stub.StreamingRecognize(self._chunks(config, request), timeout=timeout)
+        return [r for response in responses for r in response.results if r.is_final]
+
+    def _chunks(self, config: Any, request: Request) -> Iterator[Any]:  # noqa: ANN401 - as above
+        """Yield the messages of a stream: the config first, then the audio."""
+        yield self._asr.StreamingRecognizeRequest(streaming_config=config)
+        for start in range(0, len(request.audio), _CHUNK):
+            chunk = request.audio[start : start + _CHUNK]
+            yield self._asr.StreamingRecognizeRequest(audio_content=chunk)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what goes wrong on the wire into our errors."""
+        import grpc
+
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise translate(error.code().name, error.details() or "", self._uri) from error
+
+
+def _word(word: Any) -> Word:  # noqa: ANN401 - the stubs have no types
+    """Return a word of the wire as ours."""
+    return Word(word.word, word.start_time, word.end_time, round(word.confidence, 4))
+
+
+_RUNNING = "riva-qs start starts one; riva-qs status says how it is"
+STATUS: dict[str, tuple[type[RivaQsError], str]] = {
+    "UNAVAILABLE": (NotReadyError, _RUNNING),
+    "DEADLINE_EXCEEDED": (NotReadyError, "riva-qs logs shows what the server does"),
+    "INVALID_ARGUMENT": (UsageError, "check the recording, --language-code and --model"),
+    "OUT_OF_RANGE": (UsageError, "check the recording"),
+    "FAILED_PRECONDITION": (RivaQsError, ""),
+    "NOT_FOUND": (ArtifactMissingError, "riva-qs --json status lists the models"),
+    "ALREADY_EXISTS": (RivaQsError, ""),
+    "PERMISSION_DENIED": (NotAuthorisedError, ""),
+    "UNAUTHENTICATED": (NotAuthorisedError, ""),
+    "RESOURCE_EXHAUSTED": (
+        OutOfResourceError,
+        "try again later, or --streaming for a long recording",
+    ),
+    "UNIMPLEMENTED": (UnsupportedError, "that service is not enabled on the server"),
+    "CANCELLED": (RivaQsError, "the server may be stopping: riva-qs status"),
+    "ABORTED": (RivaQsError, "try again"),
+    "UNKNOWN": (RivaQsError, "riva-qs logs shows the cause"),
+    "INTERNAL": (RivaQsError, "riva-qs logs shows the cause"),
+    "DATA_LOSS": (RivaQsError, "riva-qs logs shows the cause"),
+}
+
+
+def translate(status: str, details: str, uri: str) -> RivaQsError:
+    """Return our error for a gRPC status."""
+    kind, hint = STATUS.get(status, (RivaQsError, ""))
+    if status == "UNAVAILABLE":
+        cause = details.rpartition("remote host: ")[2]
+        return kind(f"no server answers at {uri}: {cause}", hint)
+    return kind(f"the server at {uri} answered {status}: {details.strip()}", hint)

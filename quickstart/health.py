@@ -1,0 +1,195 @@
+"""Whether the service is ready, in three steps: alive, loaded, answers.
+
+*alive*: the server runs. *loaded*: it lists every model that was deployed. *answers*: a recording
+gives words through the public port. `wait` asks until all hold, or the server has ended, or the
+time is over, or the answer is one that asking again does not change.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from quickstart.errors import NotReadyError, RivaQsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from quickstart.backends.base import Backend, Exit, Model
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_QUICK, _THOROUGH = 5.0, 20.0
+_SETTLED_AFTER = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One of the three questions with its answer; `settled` when asking again is vain."""
+
+    ok: bool
+    detail: str
+    settled: bool = False
+
+
+UNASKED = Check(ok=False, detail="not asked yet")
+
+
+@dataclass(frozen=True)
+class Health:
+    """The answers to the three questions."""
+
+    alive: Check
+    loaded: Check = UNASKED
+    answers: Check = UNASKED
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service does its work."""
+        return self.answers.ok
+
+    @property
+    def last(self) -> Check:
+        """The first question that was answered with no, else the last one."""
+        return next((c for c in (self.alive, self.loaded) if not c.ok), self.answers)
+
+
+class Probe(Protocol):
+    """Asks the three questions."""
+
+    def alive(self) -> Check:
+        """Ask whether the server runs."""
+        ...
+
+    def loaded(self) -> Check:
+        """Ask whether every model is loaded."""
+        ...
+
+    def answers(self, timeout: float) -> Check:
+        """Ask for the words in a recording."""
+        ...
+
+    def ended(self) -> Exit:
+        """Say how the server ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The service answers."""
+
+    health: Health
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The server ended before it was ready."""
+
+    exit: Exit
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """The service is not ready, and waiting longer was not asked for or is vain."""
+
+    health: Health
+    waited: float
+
+
+def examine(probe: Probe, timeout: float = _THOROUGH) -> Health:
+    """Ask the three questions in turn, until one is answered with no."""
+    alive = probe.alive()
+    if not alive.ok:
+        return Health(alive)
+    loaded = probe.loaded()
+    if not loaded.ok:
+        return Health(alive, loaded)
+    return Health(alive, loaded, probe.answers(timeout))
+
+
+def wait(
+    probe: Probe, timeout: float, report: Callable[[str], None] = lambda _: None
+) -> Ready | Exited | TimedOut:
+    """Ask until the service is ready, its server has ended, or the time is over."""
+    began = time.monotonic()
+    pause, settled = _FIRST_PAUSE, 0
+    while True:
+        left = began + timeout - time.monotonic()
+        health = examine(probe, max(min(left, _THOROUGH), _FIRST_PAUSE))
+        if health.ready:
+            return Ready(health)
+        if not health.alive.ok:
+            return Exited(probe.ended())
+        report(health.last.detail)
+        settled = settled + 1 if health.last.settled else 0
+        if settled == _SETTLED_AFTER or left <= 0:
+            return TimedOut(health, time.monotonic() - began)
+        time.sleep(min(pause, max(began + timeout - time.monotonic(), 0)))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@dataclass(frozen=True)
+class ServiceProbe:
+    """Asks a backend's server, through its public port."""
+
+    backend: Backend
+    uri: str
+    models: Sequence[Model]
+    recording: str
+    audio: bytes
+
+    def alive(self) -> Check:
+        """Ask whether the server runs."""
+        running = self.backend.state()
+        if running is None:
+            return Check(ok=False, detail="no server runs")
+        return Check(ok=True, detail=f"the server runs (pid {running.pid})")
+
+    def loaded(self) -> Check:
+        """Ask whether the server lists every model that was deployed."""
+        from quickstart import client
+
+        try:
+            with client.connect(self.uri) as server:
+                if not server.serving(_QUICK):
+                    return Check(ok=False, detail="the server loads its models")
+                listed = server.models(_QUICK)
+        except NotReadyError:
+            return Check(ok=False, detail=f"the server does not answer at {self.uri} yet")
+        except RivaQsError as error:
+            return Check(ok=False, detail=error.message)
+        missing = [model.name for model in self.models if model.name not in listed]
+        if missing:
+            return Check(ok=False, detail=f"not loaded: {', '.join(missing)}")
+        return Check(ok=True, detail=f"the models {', '.join(listed)} are loaded")
+
+    def answers(self, timeout: float) -> Check:
+        """Ask for the words in the readiness recording."""
+        from quickstart import client
+
+        model = self._spoken_to()
+        if model is None:
+            return Check(ok=True, detail="no model here takes a recording")
+        streaming = model.type == "online"
+        request = client.Request(self.audio, model.language_code, model.name, streaming=streaming)
+        try:
+            with client.connect(self.uri) as server:
+                heard = server.transcribe(request, timeout)
+        except UsageError as error:
+            return Check(ok=False, detail=error.message, settled=True)
+        except RivaQsError as error:
+            return Check(ok=False, detail=error.message)
+        if not heard.text:
+            heard_none = f"{model.name} heard no words in {self.recording}"
+            detail = f"{heard_none}; set readiness_audio to one in its language"
+            return Check(ok=False, detail=detail, settled=True)
+        return Check(ok=True, detail=f'{model.name} heard "{heard.text}" in {self.recording}')
+
+    def ended(self) -> Exit:
+        """Say how the server ended."""
+        return self.backend.ended()
+
+    def _spoken_to(self) -> Model | None:
+        """Return the model that the recording is sent to: a streaming one where there is one."""
+        asr = [model for model in self.models if model.service == "asr"]
+        return next((m for m in asr if m.type == "online"), asr[0] if asr else None)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import quickstart
+
+if TYPE_CHECKING:
+    from .conftest import CommandLine
+
+HEAVY = {"docker", "ngcsdk", "requests", "grpc", "riva", "rich", "dotenv", "numpy", "onnxruntime"}
+VERBS = ("init", "start", "status", "stop", "clean", "logs", "transcribe", "config")
+
+
+def test_help_imports_nothing_heavy(bare: CommandLine) -> None:
+    """`riva-qs --help` imports neither docker, ngcsdk, requests nor grpc."""
+    script = (
+        "import sys; sys.argv = ['riva-qs', '--help']\n"
+        "from quickstart.cli import main\n"
+        "try: main()\n"
+        "finally: print({m.split('.')[0] for m in sys.modules}, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=bare.environment, capture_output=True, text=True, check=True)
+    imported = set(re.findall(r"'(\w+)'", done.stderr))
+    assert "typer" in imported
+    assert not imported & HEAVY
+
+
+def test_help_names_every_verb(bare: CommandLine) -> None:
+    """Help, asked for or not, lists the verbs on stdout."""
+    for arguments in ([], ["--help"]):
+        done = bare(*arguments)
+        assert done.returncode == 0
+        assert all(re.search(rf"(?m)^  {verb} ", done.stdout) for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(bare: CommandLine, verb: str) -> None:
+    """Each verb explains itself."""
+    assert bare(verb, "--help").stdout.startswith(f"Usage: riva-qs {verb}")
+
+
+def test_version_is_one_line(bare: CommandLine) -> None:
+    """`--version` prints the version of the distribution."""
+    assert bare("--version").stdout == f"riva-qs {quickstart.__version__}\n"
+
+
+def test_completion_knows_the_verbs(bare: CommandLine) -> None:
+    """The shell completes verbs."""
+    done = bare(_RIVA_QS_COMPLETE="complete_bash", COMP_WORDS="riva-qs st", COMP_CWORD="1")
+    assert set(done.stdout.split()) == {"start", "status", "stop"}
+    assert "_RIVA_QS_COMPLETE" in bare("--show-completion", SHELL="/bin/bash").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["init", "--bogus"],
+        ["transcribe"],
+        ["logs", "--tail", "few"],
+        ["logs", "--tail", "-1"],
+        ["logs", "--since", "yesterday"],
+        ["config"],
+        ["-c", "missing.env", "status"],
+        ["--set", "bakend=auto", "status"],
+        ["--set", "riva_speech_api_port=many", "start"],
+        ["transcribe", "missing.wav"],
+        ["transcribe", "."],
+    ],
+)
+def test_wrong_usage_is_one_error(bare: CommandLine, arguments: list[str]) -> None:
+    """A wrong call exits 2 with an error and a hint on stderr, and nothing on stdout."""
+    done = bare(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], ["status", "--x"], ["transcribe", "no.wav"], ["logs", "-f"]]
+)
+def test_an_error_is_an_object_under_json(bare: CommandLine, arguments: list[str]) -> None:
+    """Under --json an error is one object on stderr, with the exit code in it."""
+    done = bare("--json", *arguments)
+    assert done.stdout == ""
+    error = json.loads(done.stderr)["error"]
+    assert error.keys() == {"code", "type", "message", "hint"}
+    assert (error["code"], error["type"]) == (done.returncode, "UsageError")
+
+
+def test_config_show_tells_where_values_come_from(bare: CommandLine) -> None:
+    """`config show --origin` names file and line, variable, flag or default, and hides secrets."""
+    (bare.folder / "config.env").write_text("\nasr_acoustic_model=mine\nMODEL_DEPLOY_KEY=sesame\n")
+    bare.options = ["--set", "riva_timeout_sec=7"]
+    done = bare("config", "show", "--origin", RIVA_QS_BACKEND="embedded")
+    lines = done.stdout.splitlines()
+    assert "asr_acoustic_model=mine  # config.env:2" in lines
+    assert "riva_timeout_sec=7  # --set" in lines
+    assert "backend=embedded  # environment RIVA_QS_BACKEND" in lines
+    assert "asr_language_code=en-US  # default" in lines
+    assert "MODEL_DEPLOY_KEY=********  # config.env:3" in lines
+    data = bare.json("config", "show")
+    assert data["settings"]["riva_timeout_sec"] == {"value": 7, "origin": "--set"}
+    assert "sesame" not in str(data)
+
+
+def test_config_validate_reports_all_problems(bare: CommandLine) -> None:
+    """`config validate` exits 0 on a good file, and lists every problem of a bad one."""
+    file = bare.folder / "config.env"
+    file.write_text("backend=auto\n")
+    assert bare("config", "validate").stdout == "config.env: no problem; 1 keys are set\n"
+    file.write_text("bakend=auto\nriva_timeout_sec=soon\n")
+    done = bare("config", "validate")
+    assert done.returncode == 2
+    assert "config.env:1: " in done.stderr
+    assert "config.env:2: " in done.stderr
+
+
+def test_the_example_is_a_valid_configuration(bare: CommandLine) -> None:
+    """What `config example` prints is accepted as it is."""
+    (bare.folder / "config.env").write_text(bare("config", "example").stdout)
+    assert bare("config", "validate").returncode == 0
+
+
+def test_a_reader_that_leaves_is_no_error(bare: CommandLine) -> None:
+    """When stdout is closed early, riva-qs ends quietly."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for arguments in (["config", "example"], ["--json", "config", "show"], ["--help"]):
+        done = subprocess.run(
+            bare.command(*arguments),
+            env=bare.environment,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert (done.returncode, done.stderr) == (int("--help" in arguments), b"")
+    os.close(writer)
+
+
+@pytest.mark.parametrize(("backend", "kind"), [("docker", "UnsupportedError")])
+def test_the_seam_of_a_backend_is_honest(bare: CommandLine, backend: str, kind: str) -> None:
+    """A backend that is not built yet says so with exit code 5, and what to use instead."""
+    bare.options = ["--json", "--set", f"backend={backend}"]
+    for verb in ("init", "start", "status", "stop", "logs"):
+        done = bare(verb)
+        error = json.loads(done.stderr)["error"]
+        assert (done.returncode, error["type"]) == (5, kind)
+        assert "backend=embedded" in error["hint"]
+
+
+def _site_without(folder: Path, *left_out: str) -> str:
+    """Make a copy, of links, of the installed packages without some of them."""
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith(left_out) and entry.suffix != ".pth":
+            (folder / entry.name).symlink_to(entry)
+    if not (folder / "quickstart").exists():
+        (folder / "quickstart").symlink_to(Path(quickstart.__file__).parent)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("verb", "left_out", "extra"),
+    [("init", "onnxruntime", "engine"), ("transcribe", "riva", "client")],
+)
+def test_a_missing_extra_is_named(
+    bare: CommandLine, recording: Path, verb: str, left_out: str, extra: str
+) -> None:
+    """Without the packages of an extra, the error gives the command that installs them."""
+    site = bare.folder / "site"
+    site.mkdir()
+    bare.environment["PYTHONPATH"] = _site_without(site, left_out)
+    arguments = [verb, str(recording)] if verb == "transcribe" else [verb]
+    command = [sys.executable, "-S", *bare.command(*arguments)[1:]]
+    done = subprocess.run(
+        command, env=bare.environment, capture_output=True, text=True, check=False, cwd=bare.folder
+    )
+    assert done.returncode == 5, done.stderr
+    assert f"pip install 'riva-qs[{extra}]'" in done.stderr
+
+
+def test_a_terminal_gets_colours_unless_unwanted(bare: CommandLine) -> None:
+    """On a terminal errors are coloured, and with NO_COLOR they are plain."""
+    assert "\x1b[31merror:" in _on_a_terminal(bare, TERM="xterm")
+    assert "\x1b" not in _on_a_terminal(bare, TERM="xterm", NO_COLOR="1")
+    assert "\x1b" not in _on_a_terminal(bare, TERM="dumb")
+
+
+def _on_a_terminal(bare: CommandLine, **environment: str) -> str:
+    """Return what a failing call prints on a terminal."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        bare.command("bogus"), env={**bare.environment, **environment}, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    while select.select([ours], [], [], 20)[0]:
+        try:
+            text += os.read(ours, 4096)
+        except OSError:  # noqa: PERF203 - the end of a terminal is an error
+            break
+    child.wait()
+    os.close(ours)
+    return text.decode()
+
+
+def test_a_poor_encoding_is_no_failure(bare: CommandLine) -> None:
+    """What stdout's encoding lacks is escaped."""
+    (bare.folder / "config.env").write_text("asr_acoustic_model=größer\n", encoding="utf-8")
+    done = bare("config", "show", PYTHONIOENCODING="ascii")
+    assert "asr_acoustic_model=gr\\xf6\\xdfer" in done.stdout
+
+
+def test_help_is_quick() -> None:
+    """`riva-qs --help` takes at most twice as long as importing typer, side by side."""
+    script = Path(__file__).parents[2] / "benchmarks" / "help_time.py"
+    command = [sys.executable, str(script), "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ratio = re.search(r"takes ([\d.]+) times", done.stdout)
+    assert ratio is not None
+    assert float(ratio[1]) <= 2, done.stdout

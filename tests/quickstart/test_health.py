@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from quickstart import health
+from quickstart.backends.base import Exit
+from quickstart.health import Check, Exited, Ready, TimedOut
+
+YES, NO = Check(ok=True, detail="yes"), Check(ok=False, detail="no")
+VAIN = Check(ok=False, detail="vain", settled=True)
+
+
+@dataclass
+class Script:
+    """A service whose state moves on with every look; the last state stays."""
+
+    states: list[tuple[Check, Check, Check]]
+    asked: list[str] = field(default_factory=list)
+
+    def alive(self) -> Check:
+        if self.asked and len(self.states) > 1:
+            self.states.pop(0)
+        self.asked.append("alive")
+        return self.states[0][0]
+
+    def loaded(self) -> Check:
+        self.asked.append("loaded")
+        return self.states[0][1]
+
+    def answers(self, timeout: float) -> Check:
+        assert timeout > 0
+        self.asked.append("answers")
+        return self.states[0][2]
+
+    def ended(self) -> Exit:
+        return Exit(3, "the cause")
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(health, "_LONGEST_PAUSE", 0.01)
+
+
+def test_ready_means_all_three() -> None:
+    """Waiting ends only when the service is alive, loaded and answers."""
+    probe = Script([(YES, NO, NO), (YES, YES, NO), (YES, YES, YES)])
+    reports: list[str] = []
+    outcome = health.wait(probe, 60, reports.append)
+    assert outcome == Ready(health.Health(YES, YES, YES))
+    assert len(reports) == 2
+
+
+def test_questions_stop_at_the_first_no() -> None:
+    """A service that is not alive is not asked what it has loaded."""
+    assert health.examine(Script([(NO, YES, YES)])).last == NO
+    probe = Script([(YES, NO, YES)])
+    assert health.examine(probe).answers == health.UNASKED
+    assert probe.asked == ["alive", "loaded"]
+
+
+def test_an_exit_ends_the_wait_at_once() -> None:
+    """A server that ends is seen at the next look, however long the limit."""
+    began = time.monotonic()
+    outcome = health.wait(Script([(YES, NO, NO), (NO, NO, NO)]), 3600)
+    assert outcome == Exited(Exit(3, "the cause"))
+    assert time.monotonic() - began < 5
+
+
+def test_the_limit_ends_the_wait_with_the_last_state() -> None:
+    """When the time is over, the outcome tells what was still missing."""
+    outcome = health.wait(Script([(YES, NO, NO)]), 0.05)
+    assert isinstance(outcome, TimedOut)
+    assert outcome.health.last == NO
+    assert outcome.waited >= 0.05
+
+
+def test_a_settled_no_is_not_asked_for_ever() -> None:
+    """An answer that asking again does not change ends the wait long before the limit."""
+    probe = Script([(YES, YES, VAIN)])
+    outcome = health.wait(probe, 3600)
+    assert isinstance(outcome, TimedOut)
+    assert outcome.health.last == VAIN
+    assert probe.asked.count("answers") == 3

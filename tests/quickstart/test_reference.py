@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from quickstart import reference
+from quickstart.config import SETTINGS, Settings, load
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_example_file_is_fresh() -> None:
+    """config.example.env is what `riva-qs config example` prints."""
+    assert (ROOT / "config.example.env").read_text() == reference.example() + "\n"
+
+
+def test_documented_table_is_fresh() -> None:
+    """The table in docs/configuration.md is generated from the settings."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    found = re.search(r"<!-- keys: begin -->\n(.*?)\n<!-- keys: end -->", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == reference.table()
+
+
+def test_example_uncommented_is_the_default(tmp_path: Path) -> None:
+    """Uncommenting every key of the example changes no setting, and misses none."""
+    names = "|".join(SETTINGS)
+    text, count = re.subn(rf"(?m)^#({names})=", r"\1=", reference.example())
+    (tmp_path / "config.env").write_text(text)
+    assert count == len(SETTINGS)
+    assert load(tmp_path / "config.env", environ={}).settings == Settings()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_variable_in_the_table_works(name: str) -> None:
+    """Each environment variable that the table names sets its key."""
+    for variable in SETTINGS[name].variables:
+        value = {"bool": "true", "int": "7", "str": "auto"}[SETTINGS[name].kind]
+        value = "de-DE" if name == "asr_language_code" else value
+        assert load(environ={variable: value}).origins[name] == f"environment {variable}"
