@@ -7,10 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
 RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
+
+# How fast a machine is decides no test.
+settings.register_profile("riva-qs", deadline=None)
+settings.load_profile("riva-qs")
 
 REQUIREMENTS = {
     "nemo": (find_spec("nemo") is not None, "NeMo is not installed (extra 'nemo')"),
@@ -33,3 +38,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 if config.getoption(f"--require-{name}"):
                     raise pytest.UsageError(f"--require-{name}: {reason}")
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of the development recordings; for tests marked so."""
+    return Path(RECORDINGS)

@@ -106,6 +106,16 @@ def test_word_times_and_confidences_come_from_the_tokens() -> None:
     assert result.confidence == pytest.approx(np.mean([0.9, 0.8, 0.5]))
 
 
+def test_word_times_stay_within_the_client_s_audio() -> None:
+    """Silence that a stream is heard out with gives no word a time after the client's audio."""
+    vocabulary = Vocabulary(("▁one",), VocabularyType.SENTENCEPIECE)
+    tokens = Tokens(np.array([0, 0]), np.array([2, 9]), np.array([0.9, 0.8], "f4"))
+
+    result = ResultBuilder(vocabulary, 80).build(tokens, is_final=True, audio_processed=0.5)
+
+    assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (500, 500)]
+
+
 def ends(pattern: str, config: EndpointingConfig, sizes: list[int]) -> list[int]:
     """Feed a pattern of speech (#) and blanks (.) in pieces; return where utterances end."""
     blanks = np.array([character == "." for character in pattern])

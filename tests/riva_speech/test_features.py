@@ -29,7 +29,7 @@ def log_mel() -> LogMel:
     return LogMel(CONFIG, np.hanning(400).astype(np.float32), filterbank)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     length=st.integers(0, 5000),
     cuts=st.lists(st.integers(0, 5000), max_size=8),

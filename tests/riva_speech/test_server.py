@@ -293,9 +293,7 @@ def test_impossible_endpointing_is_refused(asr: riva.client.ASRService, value: f
     assert (code, "endpointing_config" in text) == (INVALID, True)
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=300), max_size=5), st.sampled_from([0, 8000, 16000]))
 def test_random_streams_get_an_answer_or_an_error(
     asr: riva.client.ASRService, chunks: list[bytes], rate: int

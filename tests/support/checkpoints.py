@@ -1,7 +1,7 @@
 """Small checkpoints, made by real NeMo, with random weights.
 
-Their decoders are scaled up, so that argmax wanders over the vocabulary instead of resting on one
-token: texts are nonsense, and long enough to compare.
+Their decoders are scaled up and biased against the blank, so that argmax wanders over the
+vocabulary instead of resting on one token: texts are nonsense, and long enough to compare.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) ->
     import torch  # noqa: PLC0415 - comes with the extra nemo
     from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE  # noqa: PLC0415
     from nemo.utils import logging as nemo_log  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from omegaconf import OmegaConf, open_dict  # noqa: PLC0415
 
     nemo_log.setLevel(logging.ERROR)
     torch.manual_seed(seed)
@@ -60,6 +60,9 @@ def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) ->
         model = kind(cfg=OmegaConf.create(config))
         with torch.no_grad():
             model.decoder.decoder_layers[0].weight *= 20
+            model.decoder.decoder_layers[0].bias[-1] -= 10
+        with open_dict(model.cfg):  # transcribe looks for it in the checkpoint
+            model.cfg.validation_ds = {"manifest_filepath": None}
         model.eval().save_to(str(path))
 
 
@@ -108,7 +111,6 @@ def _config(architecture: Architecture) -> dict[str, Any]:
         },
         # Parts of real checkpoints that conversion must leave alone.
         "optim": {"name": "adamw", "lr": 1e-3},
-        "train_ds": None,
     }
 
 
@@ -123,6 +125,8 @@ def _train_tokenizer(folder: Path) -> None:
         model_prefix=str(folder / "tokenizer"),
         vocab_size=40,
         model_type="bpe",
+        bos_id=-1,
+        eos_id=-1,
         minloglevel=2,
     )
     lines = (folder / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()

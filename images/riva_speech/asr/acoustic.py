@@ -37,44 +37,55 @@ class OfflineAcousticModel:
 
 @dataclass
 class EncoderState:
-    """The caches of one stream, with a batch dimension of 1, and the last feature frames."""
+    """The caches of one stream, with a batch dimension of 1, and its last feature frames.
+
+    ``history`` is None until the stream has begun.
+    """
 
     channel: NDArray[np.float32]
     time: NDArray[np.float32]
     channel_length: NDArray[np.int64]
-    history: Features
+    history: Features | None = None
 
 
 class StreamingAcousticModel:
-    """Encodes streams chunk by chunk with a cache-aware graph.
+    """Encodes streams chunk by chunk with a cache-aware model.
 
-    The graph drops the encoder steps of its ``history_frames`` first frames, so a stream begins
-    behind frames of zeros: what NeMo calls ``pad_and_drop_preencoded``.
+    The model has two graphs: ``first`` begins a stream, as NeMo does, with nothing before its
+    first frame; ``following`` takes every later chunk behind the frames that its convolutions
+    still look back to, and drops their steps.
     """
 
-    def __init__(self, session: Session, config: StreamingConfig, n_mels: int) -> None:
-        self.config = config
-        self._session = session
-        self._n_mels = n_mels
+    def __init__(self, first: Session, following: Session, config: StreamingConfig) -> None:
+        self._first = first
+        self._following = following
+        self._config = config
 
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""
         return EncoderState(
-            channel=np.zeros((1, *self.config.channel_cache), np.float32),
-            time=np.zeros((1, *self.config.time_cache), np.float32),
+            channel=np.zeros((1, *self._config.channel_cache), np.float32),
+            time=np.zeros((1, *self._config.time_cache), np.float32),
             channel_length=np.zeros(1, np.int64),
-            history=np.zeros((self._n_mels, self.config.history_frames), np.float32),
         )
 
-    def step(self, state: EncoderState, chunk: Features) -> LogProbs:
-        """Encode up to ``chunk_frames`` new frames, [n_mels, t], and advance the state.
+    def wanted_frames(self, state: EncoderState) -> int:
+        """Return how many new frames the next step takes."""
+        return self._config.first_frames if state.history is None else self._config.chunk_frames
 
-        Only the last chunk of a stream may be shorter than ``chunk_frames``.
+    def step(self, state: EncoderState, chunk: Features) -> LogProbs:
+        """Encode the next frames, [n_mels, t], and advance the state.
+
+        Only the last chunk of a stream may be shorter than ``wanted_frames``.
         """
-        signal = np.concatenate([state.history, chunk], axis=1)
-        outputs = self._session.run(
+        session, signal = self._first, chunk
+        if state.history is not None:
+            session, signal = self._following, np.concatenate([state.history, chunk], axis=1)
+        # A last, short chunk is filled up: the graph always sees one shape.
+        missing = self.wanted_frames(state) - chunk.shape[1]
+        outputs = session.run(
             {
-                "audio_signal": self._pad(signal)[np.newaxis],
+                "audio_signal": np.pad(signal, ((0, 0), (0, missing)))[np.newaxis],
                 "length": np.array([signal.shape[1]], np.int64),
                 "cache_last_channel": state.channel,
                 "cache_last_time": state.time,
@@ -84,11 +95,11 @@ class StreamingAcousticModel:
         state.channel = outputs["cache_last_channel_next"]
         state.time = outputs["cache_last_time_next"]
         state.channel_length = outputs["cache_last_channel_next_len"]
-        state.history = signal[:, signal.shape[1] - self.config.history_frames :]
+        state.history = self._last_frames(signal)
         log_probs: LogProbs = outputs["logprobs"][0, : int(outputs["encoded_lengths"][0])]
         return log_probs
 
-    def _pad(self, signal: Features) -> Features:
-        """Fill a last, short chunk: the graph always sees one shape."""
-        missing = self.config.history_frames + self.config.chunk_frames - signal.shape[1]
-        return np.pad(signal, ((0, 0), (0, missing)))
+    def _last_frames(self, signal: Features) -> Features:
+        """Return what the next chunk looks back to, behind zeros where there is not enough."""
+        kept = signal[:, -self._config.history_frames :]
+        return np.pad(kept, ((0, 0), (self._config.history_frames - kept.shape[1], 0)))

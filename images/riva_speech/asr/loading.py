@@ -25,8 +25,10 @@ VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
 # The file of a deployed acoustic model.
 GRAPH_FILE = "model.onnx"
-# The key under which a pipeline's configuration names its acoustic model, a sibling folder.
-ACOUSTIC_MODEL_PARAMETER = "acoustic_model"
+# The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
+# model, and for streams the one that begins them.
+ACOUSTIC_MODEL = "acoustic_model"
+FIRST_ACOUSTIC_MODEL = "first_acoustic_model"
 
 
 def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
@@ -43,10 +45,8 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
 
 def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
     """Load the pipeline in one model folder; the errors are those of ``load_recognizers``."""
-    parameters = repository.read_config(folder).parameters
     version = folder / repository.VERSION
     config = _read_pipeline(version / PIPELINE_FILE)
-    session = OnnxSession(_graph(folder, parameters), threads=threads)
     log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
     vocabulary = Vocabulary.load(
         _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
@@ -54,8 +54,10 @@ def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
     results = ResultBuilder(
         vocabulary, config.acoustic.ms_per_timestep, config.decoder.asr_model_delay
     )
+    session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
     if config.type == ONLINE:
-        model = StreamingAcousticModel(session, config.streaming, log_mel.config.n_mels)
+        first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
+        model = StreamingAcousticModel(first, session, config.streaming)
         return StreamingRecognizer(config, log_mel, model, results)
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), results)
 
@@ -71,10 +73,10 @@ def _read_pipeline(path: Path) -> PipelineConfig:
         raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
 
 
-def _graph(folder: Path, parameters: dict[str, str]) -> Path:
-    name = parameters.get(ACOUSTIC_MODEL_PARAMETER, "")
+def _graph(folder: Path, parameter: str) -> Path:
+    name = repository.read_config(folder).parameters.get(parameter, "")
     if not name or "/" in name:
-        raise DamagedArchiveError(f"{folder} names no acoustic model")
+        raise DamagedArchiveError(f"the configuration of {folder} names no {parameter}")
     repository.read_config(folder.parent / name)
     return _existing(folder.parent / name / repository.VERSION / GRAPH_FILE)
 

@@ -21,15 +21,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class StreamingConfig:
-    """The geometry of a cache-aware graph, fixed when it was exported.
+    """The geometry of a cache-aware model, fixed when it was exported.
 
-    ``att_context_size`` is the left and right attention context in encoder steps. A step takes
-    ``chunk_frames`` new feature frames behind ``history_frames`` old ones and gives
-    ``chunk_steps`` encoder steps. The caches of one stream have the shapes [layers, time, width]
-    (``channel_cache``) and [layers, width, time] (``time_cache``).
+    ``att_context_size`` is the left and right attention context in encoder steps. A stream begins
+    with ``first_frames`` feature frames; each later chunk has ``chunk_frames`` new ones behind
+    ``history_frames`` old ones. Either gives ``chunk_steps`` encoder steps. The caches of one
+    stream have the shapes [layers, time, width] (``channel_cache``) and [layers, width, time]
+    (``time_cache``).
     """
 
     att_context_size: tuple[int, int]
+    first_frames: int
     chunk_frames: int
     history_frames: int
     chunk_steps: int
@@ -166,6 +168,7 @@ def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
     time_layers, time_width, kernel = values["time_cache"]
     return StreamingConfig(
         att_context_size=(int(left), int(right)),
+        first_frames=int(values["first_frames"]),
         chunk_frames=int(values["chunk_frames"]),
         history_frames=int(values["history_frames"]),
         chunk_steps=int(values["chunk_steps"]),

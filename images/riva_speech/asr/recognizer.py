@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.audio.features import Features, LogMel, Samples
 
+# Streaming models may emit a word some steps after they have heard it, so the end of a stream is
+# heard out with silence: without it, words that end with the audio can be lost.
+_TAIL_SECONDS = 0.5
 _NO_ENDPOINTING = EndpointingConfig(stop_history=0)
 
 
@@ -118,12 +121,10 @@ class Stream:
         """
         self._samples += len(samples)
         self._pending = np.concatenate([self._pending, self._features.accept(samples)], axis=1)
-        size = self._recognizer.acoustic.config.chunk_frames
         finals: list[Result] = []
         heard_anything = False
-        while self._pending.shape[1] >= size:
-            finals += self._step(self._pending[:, :size])
-            self._pending = self._pending[:, size:]
+        while self._pending.shape[1] >= self._wanted_frames():
+            finals += self._step(self._take_chunk())
             heard_anything = True
         if heard_anything and len(self._tokens.ids):
             return [*finals, self._build(is_final=False)]
@@ -134,11 +135,24 @@ class Stream:
 
         Utterances that end within the last chunk are joined to it: nothing follows them.
         """
-        rest = np.concatenate([self._pending, self._features.finish()], axis=1)
-        size = self._recognizer.acoustic.config.chunk_frames
-        for begin in range(0, rest.shape[1], size):
-            self._decode(rest[:, begin : begin + size])
+        if self._samples:
+            self._hear_out()
         return self._build(is_final=True)
+
+    def _hear_out(self) -> None:
+        rate = self._recognizer.config.acoustic.features.sample_rate
+        tail = self._features.accept(np.zeros(int(_TAIL_SECONDS * rate), np.float32))
+        self._pending = np.concatenate([self._pending, tail, self._features.finish()], axis=1)
+        while self._pending.shape[1]:
+            self._decode(self._take_chunk())
+
+    def _wanted_frames(self) -> int:
+        return self._recognizer.acoustic.wanted_frames(self._state)
+
+    def _take_chunk(self) -> Features:
+        size = self._wanted_frames()
+        chunk, self._pending = self._pending[:, :size], self._pending[:, size:]
+        return chunk
 
     def _step(self, chunk: Features) -> list[Result]:
         blanks = self._decode(chunk)

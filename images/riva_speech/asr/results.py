@@ -48,12 +48,16 @@ class ResultBuilder:
     asr_model_delay: int = 0
 
     def build(self, tokens: Tokens, *, is_final: bool, audio_processed: float) -> Result:
-        """Return the result for one utterance's tokens."""
+        """Return the result for one utterance's tokens.
+
+        ``audio_processed`` is how many seconds of audio the client has sent; silence that follows
+        a stream gives no word a later time.
+        """
         words = tuple(
             RecognisedWord(
                 text=word.text,
-                start_ms=self._ms(tokens.steps[word.first]),
-                end_ms=self._ms(tokens.steps[word.last - 1] + 1),
+                start_ms=self._ms(tokens.steps[word.first], audio_processed),
+                end_ms=self._ms(tokens.steps[word.last - 1] + 1, audio_processed),
                 confidence=float(tokens.probabilities[word.first : word.last].min()),
             )
             for word in self.vocabulary.words(tokens.ids.tolist())
@@ -61,5 +65,6 @@ class ResultBuilder:
         confidence = float(tokens.probabilities.mean()) if words else 0.0
         return Result(words, confidence, is_final, audio_processed)
 
-    def _ms(self, step: int) -> int:
-        return max(0, (int(step) + self.asr_model_delay) * self.ms_per_timestep)
+    def _ms(self, step: int, audio_processed: float) -> int:
+        milliseconds = (int(step) + self.asr_model_delay) * self.ms_per_timestep
+        return min(max(0, milliseconds), round(1000 * audio_processed))

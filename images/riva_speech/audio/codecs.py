@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from riva_speech.audio.features import Samples
 
 _PCM_SCALE = np.float32(1 / 32768)
+_FLAC_BLOCK_HEADER = 4  # bytes: a flag and a type, then the block's length
 _FLAC_SCALES = {"s16": _PCM_SCALE, "s32": np.float32(1 / 2**31)}
 
 
@@ -92,6 +93,7 @@ class FlacDecoder:
         from av import CodecContext  # noqa: PLC0415 - loads ffmpeg, which PCM streams never need
 
         self._codec = CodecContext.create("flac", "r")
+        self._metadata = _FlacMetadata()
 
     def decode(self, data: bytes) -> Samples:
         """Return the samples that are complete with these bytes.
@@ -99,8 +101,9 @@ class FlacDecoder:
         Raises:
             AudioError: The bytes are not FLAC, or not mono.
         """
+        frames = self._metadata.skip(data)
         # No bytes would end the parser's stream.
-        return self._decode(self._codec.parse(data)) if data else np.zeros(0, np.float32)
+        return self._decode(self._codec.parse(frames)) if frames else np.zeros(0, np.float32)
 
     def finish(self) -> Samples:
         """Return the samples of the frames that were held back."""
@@ -117,6 +120,33 @@ class FlacDecoder:
         except FFmpegError:
             raise AudioError("Error: the FLAC audio cannot be decoded.") from None
         return np.concatenate([np.zeros(0, np.float32), *map(_flac_samples, frames)])
+
+
+class _FlacMetadata:
+    """Leaves out what stands before the first frame (RFC 9639, section 8).
+
+    ffmpeg's parser would take it for a part of that frame, and its decoder then drops both.
+    """
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._to_skip = len(b"fLaC")
+        self._is_last = False
+
+    def skip(self, data: bytes) -> bytes:
+        """Return those of the next bytes that belong to frames."""
+        self._pending += data
+        while True:
+            skipped = min(self._to_skip, len(self._pending))
+            self._pending = self._pending[skipped:]
+            self._to_skip -= skipped
+            if self._to_skip or (not self._is_last and len(self._pending) < _FLAC_BLOCK_HEADER):
+                return b""
+            if self._is_last:
+                frames, self._pending = self._pending, b""
+                return frames
+            self._is_last = bool(self._pending[0] & 0x80)
+            self._to_skip = _FLAC_BLOCK_HEADER + int.from_bytes(self._pending[1:4], "big")
 
 
 def _flac_samples(frame: AudioFrame) -> Samples:

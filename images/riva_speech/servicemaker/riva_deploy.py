@@ -126,25 +126,30 @@ def deploy_rmir(
 def _stage(
     rmir: ArchiveReader, pipeline: PipelineConfig, repository: Path, staging: Path, *, force: bool
 ) -> None:
-    acoustic_model, whole = recognition.directories(pipeline)
-    for name, write in (
-        (acoustic_model, recognition.write_acoustic_model),
-        (whole, recognition.write_pipeline),
-    ):
-        deployed = repository / name
-        if deployed.exists() and not force:
-            _log.warning(_SKIPPED, deployed, deployed)
-            (staging / name).symlink_to(deployed.resolve())
-        else:
-            _log.info("Extract_binaries for %s -> %s/1", name, deployed)
-            write(rmir, pipeline, staging / name)
+    """Write a pipeline's models into the staging folder; those that stay are linked there."""
+    name = recognition.pipeline_directory(pipeline)
+    if _is_new(name, repository, staging, force=force):
+        recognition.write_pipeline(rmir, pipeline, staging / name)
+    for model in recognition.acoustic_models(pipeline):
+        if _is_new(model.directory, repository, staging, force=force):
+            target = staging / model.directory
+            recognition.write_acoustic_model(rmir, pipeline, model, target)
+
+
+def _is_new(name: str, repository: Path, staging: Path, *, force: bool) -> bool:
+    deployed = repository / name
+    if force or not deployed.exists():
+        _log.info("Extract_binaries for %s -> %s/1", name, deployed)
+        return True
+    _log.warning(_SKIPPED, deployed, deployed)
+    (staging / name).symlink_to(deployed.resolve())
+    return False
 
 
 def _verify(pipeline: PipelineConfig, staging: Path) -> None:
     """Let a staged pipeline recognise noise: it must load, run and give finite numbers."""
     _log.info("Using onnx runtime")
-    _, folder = recognition.directories(pipeline)
-    recognizer = load_recognizer(staging / folder)
+    recognizer = load_recognizer(staging / recognition.pipeline_directory(pipeline))
     noise = np.random.default_rng(0).normal(0, 0.01, pipeline.acoustic.features.sample_rate)
     try:
         result = recognizer.recognize(noise.astype(np.float32))
@@ -169,13 +174,14 @@ def _move_in(staged: Path, repository: Path, staging: Path) -> None:
 
 
 def _entry(pipeline: PipelineConfig, rmir: str) -> dict[str, Any]:
+    acoustic = [model.directory for model in recognition.acoustic_models(pipeline)]
     return {
         "name": pipeline.name,
         "service": "asr",
         "type": pipeline.type,
         "language_code": pipeline.language_code,
         "rmir": rmir,
-        "directories": list(recognition.directories(pipeline)),
+        "directories": [*acoustic, recognition.pipeline_directory(pipeline)],
     }
 
 

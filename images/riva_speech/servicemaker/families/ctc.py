@@ -51,10 +51,10 @@ class Export:
     acoustic: AcousticConfig
 
 
-def streaming_graph_name(config: StreamingConfig) -> str:
-    """Return the artefact name of the graph for one look-ahead."""
+def streaming_graph_name(config: StreamingConfig, *, first: bool = False) -> str:
+    """Return the artefact name of the graph for one look-ahead; ``first`` begins a stream."""
     left, right = config.att_context_size
-    return f"model_graph_streaming_{left}_{right}.onnx"
+    return f"model_graph_streaming_{left}_{right}{'_first' if first else ''}.onnx"
 
 
 def export(checkpoint: Checkpoint, folder: Path, *, device: str, onnx_opset: int) -> Export:
@@ -84,6 +84,9 @@ def _export_graphs(
     for config in streaming:
         model.encoder.set_default_att_context_size(list(config.att_context_size))
         yield _export_graph(model, folder / streaming_graph_name(config), onnx_opset)
+        # The number of steps to drop is a constant of the graph, and a stream begins with none.
+        model.encoder.streaming_cfg.drop_extra_pre_encoded = 0
+        yield _export_graph(model, folder / streaming_graph_name(config, first=True), onnx_opset)
 
 
 def _export_graph(model: EncDecCTCModel, path: Path, onnx_opset: int) -> Path:
@@ -221,9 +224,12 @@ def _describe_streaming(
             continue
         encoder.set_default_att_context_size([left, right])
         geometry = encoder.streaming_cfg
+        if not isinstance(geometry.shift_size, list) or geometry.pre_encode_cache_size[0]:
+            continue
         channel, time, _ = encoder.get_initial_cache_state(batch_size=1)
         yield StreamingConfig(
             att_context_size=(left, right),
+            first_frames=geometry.shift_size[0],
             chunk_frames=geometry.shift_size[1],
             history_frames=geometry.pre_encode_cache_size[1],
             chunk_steps=geometry.valid_out_len,

@@ -1,8 +1,9 @@
 """The pipeline ``speech_recognition``: features, acoustic model, decoder, endpointing.
 
 An RMIR holds one pipeline, or two that share their weights: one for streams and one for whole
-utterances. Each is deployed as two models: ``riva-onnx-<name>-am-streaming[-offline]`` is the
-acoustic model, ``<name>-asr-bls-ensemble`` what comes before and after it.
+utterances. Each is deployed as Triton models: ``riva-onnx-<name>-am-streaming[-offline]`` is the
+acoustic model (with a twin ``…-first`` that begins streams), ``<name>-asr-bls-ensemble`` what comes
+before and after it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -134,14 +135,8 @@ def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
         (_FEATURIZER, ctc.FEATURIZER),
         (_DECODER, ctc.VOCABULARY),
         (_ACOUSTIC, ctc.SHARED_WEIGHTS),
-        *((_ACOUSTIC, _graph(pipeline)) for pipeline in pipelines),
+        *((_ACOUSTIC, model.graph) for one in pipelines for model in acoustic_models(one)),
     ]
-
-
-def _graph(pipeline: PipelineConfig) -> str:
-    if pipeline.type == OFFLINE:
-        return ctc.OFFLINE_GRAPH
-    return ctc.streaming_graph_name(pipeline.streaming)
 
 
 def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[PipelineConfig]:
@@ -249,17 +244,41 @@ def pipelines_of(rmir: ArchiveReader) -> list[PipelineConfig]:
     return pipelines
 
 
-def directories(pipeline: PipelineConfig) -> tuple[str, str]:
-    """Return the names of a pipeline's acoustic model and of the pipeline itself."""
-    suffix = "-offline" if pipeline.type == OFFLINE else ""
-    return f"riva-onnx-{pipeline.name}-am-streaming{suffix}", pipeline.name + PIPELINE_SUFFIX
+@dataclass(frozen=True)
+class AcousticModel:
+    """One graph of a pipeline: its folder, its artefact, and the parameter that refers to it."""
+
+    directory: str
+    graph: str
+    parameter: str
 
 
-def write_acoustic_model(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) -> None:
-    """Write the acoustic model's folder; weights that this RMIR's other model has are linked."""
+def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
+    """Return a pipeline's graphs: one for whole utterances, two for streams."""
+    directory = f"riva-onnx-{pipeline.name}-am-streaming"
+    if pipeline.type == OFFLINE:
+        offline = AcousticModel(f"{directory}-offline", ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)
+        return [offline]
+    following = ctc.streaming_graph_name(pipeline.streaming)
+    first = ctc.streaming_graph_name(pipeline.streaming, first=True)
+    return [
+        AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
+        AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
+    ]
+
+
+def pipeline_directory(pipeline: PipelineConfig) -> str:
+    """Return the name of the folder of the pipeline itself."""
+    return pipeline.name + PIPELINE_SUFFIX
+
+
+def write_acoustic_model(
+    rmir: ArchiveReader, pipeline: PipelineConfig, model: AcousticModel, target: Path
+) -> None:
+    """Write an acoustic model's folder; weights that this RMIR has given another are linked."""
     inputs, outputs = _tensors(pipeline)
     version = write_model(target, ModelConfig(target.name, "onnxruntime", 1, inputs, outputs))
-    rmir.extract(f"{_ACOUSTIC}-{_graph(pipeline)}", version / loading.GRAPH_FILE)
+    rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
     weights = version / ctc.SHARED_WEIGHTS
     twins = target.parent.glob(f"*/{VERSION}/{ctc.SHARED_WEIGHTS}")
     # A link in the staging folder is a model of another deployment.
@@ -279,7 +298,7 @@ def _link(source: Path, target: Path) -> None:
 
 def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) -> None:
     """Write the pipeline's own folder: features, vocabulary and configuration."""
-    acoustic, _ = directories(pipeline)
+    references = {model.parameter: model.directory for model in acoustic_models(pipeline)}
     config = ModelConfig(
         name=target.name,
         backend="python",
@@ -299,7 +318,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
         parameters={
             "type": pipeline.type,
             "language_code": pipeline.language_code,
-            loading.ACOUSTIC_MODEL_PARAMETER: acoustic,
+            **references,
         },
         stateful=pipeline.type == ONLINE,
     )

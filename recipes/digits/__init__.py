@@ -1,0 +1,1 @@
+"""The recipe of the digits model: synthesize, prepare, train, evaluate."""

@@ -1,0 +1,137 @@
+"""The shipped model on real recordings: as good as it claims to be, and the same as in NeMo."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import riva.client
+
+from recipes.digits.word_errors import distance
+from riva_speech.audio.stream import DeclaredFormat, decode_all
+from support.nemo import Pair, make_pair, nemo_stream, nemo_texts
+from support.programs import serving, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[2]
+RMIR = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
+SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
+SAMPLE_TEXT = "four one seven two nine six"
+CHECKPOINT = ROOT / "recipes" / "digits" / "digits.nemo"
+# What the model card promises for takes that were never trained on.
+LARGEST_WORD_ERROR_RATE = 0.08
+
+
+@dataclass(frozen=True)
+class Take:
+    """One recorded digit."""
+
+    path: Path
+    text: str
+
+    def samples(self) -> NDArray[np.float32]:
+        return decode_all(self.path.read_bytes(), DeclaredFormat(), 16000)
+
+
+@pytest.fixture(scope="module")
+def test_takes(recordings: Path) -> list[Take]:
+    folder = recordings / "digits"
+    rows = map(json.loads, (folder / "manifest.jsonl").read_text().splitlines())
+    return [Take(folder / r["audio_filepath"], r["text"]) for r in rows if r["split"] == "test"]
+
+
+@pytest.fixture(scope="module")
+def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[riva.client.ASRService]:
+    repository = tmp_path_factory.mktemp("digits") / "models"
+    succeed("riva-deploy", RMIR, repository)
+    with serving(repository) as (uri, _):
+        yield riva.client.ASRService(riva.client.Auth(uri=uri))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make_pair(CHECKPOINT, tmp_path_factory.mktemp("pair"))
+
+
+def offline(asr: riva.client.ASRService, audio: bytes) -> str:
+    response = asr.offline_recognize(audio, riva.client.RecognitionConfig(language_code="en-US"))
+    return "".join(one.alternatives[0].transcript for one in response.results if one.alternatives)
+
+
+def streaming(asr: riva.client.ASRService, audio: bytes) -> str:
+    config = riva.client.RecognitionConfig(language_code="en-US")
+    wanted = riva.client.StreamingRecognitionConfig(config=config, interim_results=False)
+    chunks = [audio[i : i + 3200] for i in range(0, len(audio), 3200)]
+    return "".join(
+        result.alternatives[0].transcript
+        for response in asr.streaming_response_generator(chunks, wanted)
+        for result in response.results
+        if result.alternatives
+    )
+
+
+@pytest.mark.parametrize("recognise", [offline, streaming])
+def test_the_sample_is_understood(
+    asr: riva.client.ASRService, recognise: Callable[[riva.client.ASRService, bytes], str]
+) -> None:
+    """The recording that the README transcribes gives its words, both ways."""
+    assert recognise(asr, SAMPLE.read_bytes()).split() == SAMPLE_TEXT.split()
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("recognise", [offline, streaming])
+def test_recordings_are_understood(
+    asr: riva.client.ASRService,
+    test_takes: list[Take],
+    recognise: Callable[[riva.client.ASRService, bytes], str],
+) -> None:
+    """Through the server, at most 8 % of the words of the test takes are wrong."""
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda take: recognise(asr, take.path.read_bytes()), test_takes))
+
+    wrong = sum(
+        distance(take.text.split(), text.split())
+        for take, text in zip(test_takes, texts, strict=True)
+    )
+    assert wrong / len(test_takes) <= LARGEST_WORD_ERROR_RATE
+
+
+@pytest.mark.nemo
+@pytest.mark.recordings
+def test_whole_recordings_give_nemo_s_words(
+    pair: Pair, test_takes: list[Take], tmp_path: Path
+) -> None:
+    """For every test take an offline pipeline hears what NeMo's transcribe hears."""
+    samples = [take.samples() for take in test_takes]
+
+    assert [pair.offline().recognize(one).transcript for one in samples] == nemo_texts(
+        pair.nemo, samples, tmp_path
+    )
+
+
+@pytest.mark.nemo
+@pytest.mark.recordings
+def test_streams_give_nemo_s_words(pair: Pair, test_takes: list[Take]) -> None:
+    """Strings of takes stream to the words of NeMo's cache-aware streaming.
+
+    A second of silence follows each: NeMo's simulation leaves out what does not fill a last chunk.
+    """
+    silence = np.zeros(16000, np.float32)
+    strings = [
+        np.concatenate([*(take.samples() for take in test_takes[i : i + 5]), silence])
+        for i in range(0, len(test_takes), 5)
+    ]
+    for recognizer in pair.streaming():
+        right = recognizer.config.streaming.att_context_size[1]
+        ours = [recognizer.recognize(samples).transcript for samples in strings]
+
+        assert ours == [nemo_stream(pair.nemo, one, right)[1] for one in strings]

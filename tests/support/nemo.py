@@ -1,0 +1,142 @@
+"""The same checkpoint in NeMo and in this project's engine, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.pipeline import EndpointingConfig
+from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.servicemaker import riva_build, riva_deploy
+from riva_speech.servicemaker.nemo2riva import ConvertOptions, convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.loading import Recognizer
+
+NO_ENDPOINTING = EndpointingConfig(stop_history=0)
+
+
+@dataclass
+class Pair:
+    """A checkpoint in NeMo, and the same deployed."""
+
+    nemo: Any
+    recognizers: list[Recognizer]
+
+    def offline(self) -> OfflineRecognizer:
+        """Return the pipeline for whole utterances."""
+        return next(one for one in self.recognizers if isinstance(one, OfflineRecognizer))
+
+    def streaming(self) -> list[StreamingRecognizer]:
+        """Return the pipelines for streams, one a look-ahead."""
+        return [one for one in self.recognizers if isinstance(one, StreamingRecognizer)]
+
+
+def deploy(checkpoint: Path, folder: Path, *, look_aheads: list[float]) -> list[Recognizer]:
+    """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead."""
+    riva = folder / "model.riva"
+    convert(ConvertOptions(checkpoint, riva, None, force=True, device="cpu", onnx_opset=17))
+    builds = {"offline": ["--offline"]}
+    builds |= {f"streaming-{size:g}": [f"--chunk_size={size}"] for size in look_aheads}
+    rmirs = []
+    for name, options in builds.items():
+        rmirs.append(str(folder / f"{name}.rmir"))
+        arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *options]
+        riva_build.build(riva_build.parse(arguments))
+    models = folder / "models"
+    riva_deploy.deploy(riva_deploy.DeployOptions(tuple(rmirs), models, force=False, report=None))
+    return load_recognizers(models)
+
+
+def make_pair(checkpoint: Path, folder: Path) -> Pair:
+    """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has."""
+    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
+
+    model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
+    model.preprocessor.featurizer.dither = 0.0
+    model.preprocessor.featurizer.pad_to = 0
+    cache_aware = model.encoder.att_context_style == "chunked_limited"
+    sizes = model.encoder.att_context_size_all if cache_aware else []
+    return Pair(
+        model, deploy(checkpoint, folder, look_aheads=[0.08 * (right + 1) for _, right in sizes])
+    )
+
+
+def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the features of NeMo's preprocessor, [n_mels, frames]."""
+    import torch  # noqa: PLC0415 - optional
+
+    with torch.no_grad():
+        features, length = model.preprocessor(
+            input_signal=torch.from_numpy(samples)[None], length=torch.tensor([len(samples)])
+        )
+    result: NDArray[np.float32] = features[0, :, : int(length)].numpy()
+    return result
+
+
+def nemo_log_probs(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return NeMo's log-probabilities for a whole utterance, [steps, tokens + 1]."""
+    import torch  # noqa: PLC0415 - optional
+
+    with torch.no_grad():
+        log_probs, length, _ = model(
+            input_signal=torch.from_numpy(samples)[None],
+            input_signal_length=torch.tensor([len(samples)]),
+        )
+    result: NDArray[np.float32] = log_probs[0, : int(length)].numpy()
+    return result
+
+
+def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) -> list[str]:
+    """Return what NeMo's transcribe hears in files; arrays it would pad, and files it does not."""
+    import soundfile  # noqa: PLC0415 - comes with NeMo
+
+    paths = [folder / f"{number}.wav" for number in range(len(utterances))]
+    for path, samples in zip(paths, utterances, strict=True):
+        soundfile.write(path, samples, 16000, subtype="FLOAT")
+    hypotheses = model.transcribe(list(map(str, paths)), batch_size=1, verbose=False)
+    model.eval()  # transcribe leaves parts of it in training
+    return [" ".join(hypothesis.text.split()) for hypothesis in hypotheses]
+
+
+def nemo_stream(
+    model: Any, samples: NDArray[np.float32], right: int
+) -> tuple[list[NDArray[np.float32]], str]:
+    """Run NeMo's cache-aware streaming; return each step's log-probabilities, and the text."""
+    import torch  # noqa: PLC0415 - optional
+    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+        CacheAwareStreamingAudioBuffer,
+    )
+
+    model.encoder.set_default_att_context_size([70, right])
+    buffer = CacheAwareStreamingAudioBuffer(model)
+    buffer.append_audio(samples)
+    channel, time, length = model.encoder.get_initial_cache_state(batch_size=1)
+    previous, steps, text = None, [], ""
+    for number, (chunk, chunk_length) in enumerate(buffer):
+        drop = model.encoder.streaming_cfg.drop_extra_pre_encoded if number else 0
+        with torch.inference_mode():
+            before = 0 if previous is None else len(previous[0])
+            previous, texts, channel, time, length, _, log_probs, total = (
+                model.conformer_stream_step(
+                    processed_signal=chunk,
+                    processed_signal_length=chunk_length,
+                    cache_last_channel=channel,
+                    cache_last_time=time,
+                    cache_last_channel_len=length,
+                    keep_all_outputs=buffer.is_buffer_empty(),
+                    previous_pred_out=previous,
+                    drop_extra_pre_encoded=drop,
+                    return_log_probs=True,
+                )
+            )
+        steps.append(log_probs[0, : int(total[0]) - before].numpy())
+        text = texts[0]
+    model.encoder.set_default_att_context_size(list(model.encoder.att_context_size_all[0]))
+    return steps, " ".join(getattr(text, "text", text).split())
