@@ -14,6 +14,7 @@ import riva.client
 
 from recipes.digits.word_errors import distance
 from riva_speech.audio.stream import DeclaredFormat, decode_all
+from support.audio import wav
 from support.nemo import Pair, make_pair, nemo_stream, nemo_texts
 from support.programs import serving, succeed
 
@@ -108,28 +109,44 @@ def test_recordings_are_understood(
 @pytest.mark.nemo
 @pytest.mark.recordings
 def test_whole_recordings_give_nemo_s_words(
-    pair: Pair, test_takes: list[Take], tmp_path: Path
+    asr: riva.client.ASRService, pair: Pair, test_takes: list[Take], tmp_path: Path
 ) -> None:
-    """For every test take an offline pipeline hears what NeMo's transcribe hears."""
+    """For every test take the official client is given what NeMo's transcribe hears."""
     samples = [take.samples() for take in test_takes]
 
-    assert [pair.offline().recognize(one).transcript for one in samples] == nemo_texts(
-        pair.nemo, samples, tmp_path
-    )
+    texts = [offline(asr, take.path.read_bytes()).strip() for take in test_takes]
+
+    assert texts == nemo_texts(pair.nemo, samples, tmp_path)
 
 
-@pytest.mark.nemo
-@pytest.mark.recordings
-def test_streams_give_nemo_s_words(pair: Pair, test_takes: list[Take]) -> None:
-    """Strings of takes stream to the words of NeMo's cache-aware streaming.
+@pytest.fixture(scope="module")
+def strings(test_takes: list[Take]) -> list[NDArray[np.float32]]:
+    """Strings of five takes.
 
     A second of silence follows each: NeMo's simulation leaves out what does not fill a last chunk.
     """
     silence = np.zeros(16000, np.float32)
-    strings = [
-        np.concatenate([*(take.samples() for take in test_takes[i : i + 5]), silence])
-        for i in range(0, len(test_takes), 5)
-    ]
+    groups = [test_takes[i : i + 5] for i in range(0, len(test_takes), 5)]
+    return [np.concatenate([*(take.samples() for take in group), silence]) for group in groups]
+
+
+@pytest.mark.nemo
+@pytest.mark.recordings
+def test_a_client_s_streams_give_nemo_s_words(
+    asr: riva.client.ASRService, pair: Pair, strings: list[NDArray[np.float32]]
+) -> None:
+    """The official client is given the words of NeMo's cache-aware streaming."""
+    _, right = pair.nemo.encoder.att_context_size_all[0]
+
+    for samples in strings:
+        expected = nemo_stream(pair.nemo, samples, right)[1]
+        assert streaming(asr, wav(samples)).split() == expected.split()
+
+
+@pytest.mark.nemo
+@pytest.mark.recordings
+def test_each_look_ahead_gives_nemo_s_words(pair: Pair, strings: list[NDArray[np.float32]]) -> None:
+    """At every look-ahead of the checkpoint, streams have the words of NeMo's streaming."""
     for recognizer in pair.streaming():
         right = recognizer.config.streaming.att_context_size[1]
         ours = [recognizer.recognize(samples).transcript for samples in strings]

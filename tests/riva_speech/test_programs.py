@@ -12,6 +12,7 @@ import pytest
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.repository import list_models, read_config
+from riva_speech.servicemaker import nemo2riva
 from support.programs import run, succeed
 
 if TYPE_CHECKING:
@@ -181,6 +182,43 @@ def test_a_failed_deploy_leaves_what_was_there(
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
     assert contents(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["--out", "out.riva:secret"], "secret"),
+        (["--out", "out", "--key", "secret"], "secret"),
+        (["--out", "out.riva:secret", "--key", "secret"], "secret"),
+        (["--out", "out.riva"], None),
+    ],
+)
+def test_a_key_for_nemo2riva_stands_in_either_place(
+    tmp_path: Path, arguments: list[str], key: str | None
+) -> None:
+    """file:key and --key seal alike, and the output ends in .riva."""
+    chosen = nemo2riva.parse([str(tmp_path / "model.nemo"), *arguments])
+
+    options = nemo2riva.options_of(chosen)
+
+    assert (options.out.name, options.key) == ("out.riva", key)
+
+
+def test_a_key_may_lie_in_a_file(tmp_path: Path) -> None:
+    """--key takes the name of a file that holds the key."""
+    (tmp_path / "key").write_text("secret\n")
+
+    chosen = nemo2riva.parse(["model.nemo", "--key", str(tmp_path / "key")])
+
+    assert nemo2riva.options_of(chosen).key == "secret"
+
+
+def test_two_different_keys_are_refused(tmp_path: Path) -> None:
+    """It is never a guess which key seals a file."""
+    done = run("nemo2riva", tmp_path / "model.nemo", "--out", "out.riva:one", "--key", "two")
+
+    assert done.returncode == 2
+    assert "different keys" in done.stderr
 
 
 @pytest.mark.parametrize("program", ["nemo2riva", "riva-deploy"])

@@ -24,7 +24,7 @@ def babble(seconds: float, *, rate: int = 16000, seed: int = 0) -> Samples:
 
 def pcm16(samples: Samples) -> bytes:
     """Return samples as 16-bit little-endian PCM."""
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
 def wav(samples: Samples, rate: int = 16000, channels: int = 1) -> bytes:

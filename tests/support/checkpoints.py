@@ -34,6 +34,9 @@ ARCHITECTURES = {
     "fastconformer-streaming-char": Architecture(cache_aware=True, bpe=False),
     "fastconformer-streaming-bpe": Architecture(cache_aware=True, bpe=True),
     "fastconformer-offline-bpe": Architecture(cache_aware=False, bpe=True),
+    "conformer-streaming-char": Architecture(
+        cache_aware=True, bpe=False, subsampling="striding", factor=4
+    ),
     "conformer-offline-char": Architecture(
         cache_aware=False, bpe=False, subsampling="striding", factor=4
     ),

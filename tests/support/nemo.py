@@ -63,8 +63,9 @@ def make_pair(checkpoint: Path, folder: Path) -> Pair:
     model.preprocessor.featurizer.pad_to = 0
     cache_aware = model.encoder.att_context_style == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
+    step = 0.01 * model.encoder.subsampling_factor
     return Pair(
-        model, deploy(checkpoint, folder, look_aheads=[0.08 * (right + 1) for _, right in sizes])
+        model, deploy(checkpoint, folder, look_aheads=[step * (right + 1) for _, right in sizes])
     )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech import __version__, program
-from riva_speech.archive import refuse_overwrite, write_archive
-from riva_speech.errors import UnsupportedError
+from riva_speech.archive import refuse_overwrite, split_key, write_archive
+from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import checkpoint
 
 if TYPE_CHECKING:
@@ -42,28 +42,42 @@ class ConvertOptions:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
-    parser = _parser()
-    chosen = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    chosen = parse(sys.argv[1:] if argv is None else argv)
     program.start_logging(logging.DEBUG if chosen.verbose else logging.INFO)
-    options = ConvertOptions(
+    sys.exit(program.run(lambda: convert(options_of(chosen))))
+
+
+def options_of(chosen: argparse.Namespace) -> ConvertOptions:
+    """Return what a command line asks for.
+
+    Raises:
+        UsageError: Two different keys are given.
+    """
+    out, key = split_key(chosen.out) if chosen.out else (chosen.source, None)
+    given = _read_key(chosen.key)
+    if key and given and key != given:
+        raise UsageError("--out and --key name different keys", hint="give one of them")
+    return ConvertOptions(
         source=chosen.source,
-        out=(chosen.out or chosen.source).with_suffix(".riva"),
-        key=_read_key(chosen.key),
+        out=out.with_suffix(".riva"),
+        key=key or given,
         force=chosen.force,
         device=chosen.device,
         onnx_opset=chosen.onnx_opset,
     )
-    sys.exit(program.run(lambda: convert(options)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="nemo2riva", description="Convert a NeMo checkpoint (.nemo) to a .riva archive."
     )
     parser.add_argument("--version", action="version", version=f"nemo2riva {__version__}")
     parser.add_argument("source", type=Path, help="the .nemo file")
     parser.add_argument(
-        "--out", type=Path, help="where to write; always ends in .riva (default: beside the source)"
+        "--out",
+        metavar="OUT.riva[:KEY]",
+        help="where to write; always ends in .riva (default: beside the source)",
     )
     parser.add_argument(
         "--key", help="encrypt with this key, or with that in the file of this name"
@@ -79,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default="cpu", help="where to run the export: cpu or cuda (default: cpu)"
     )
     parser.add_argument("--verbose", action="store_true", help="say more")
-    return parser
+    return parser.parse_args(argv)
 
 
 def _read_key(given: str | None) -> str | None:
