@@ -178,7 +178,7 @@ def logs(
 
 @app.command()
 def transcribe(
-    file: Annotated[Path, typer.Argument(help="A WAV, FLAC or Ogg recording.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="A WAV or FLAC recording.", metavar="FILE")],
     streaming: Annotated[
         bool, typer.Option("--streaming/--offline", help="How the recording is sent.")
     ] = True,
