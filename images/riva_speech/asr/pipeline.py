@@ -16,6 +16,7 @@ from riva_speech.text.vocabulary import VocabularyType
 ONLINE = "online"
 OFFLINE = "offline"
 
+_LONGEST_WINDOW_MS = 60_000
 _T = TypeVar("_T")
 
 
@@ -51,6 +52,16 @@ class EndpointingConfig:
     start_th: float = 0.2
     stop_history: int = 800
     stop_th: float = 0.98
+
+    def __post_init__(self) -> None:
+        """Refuse, with a ValueError, what no window or threshold can be."""
+        windows = (self.start_history, self.stop_history)
+        thresholds = (self.start_th, self.stop_th)
+        # Written so that NaN, which compares as false, is refused too.
+        if not all(0 <= window <= _LONGEST_WINDOW_MS for window in windows):
+            raise ValueError(f"endpointing windows are 0 to {_LONGEST_WINDOW_MS} ms")
+        if not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError("endpointing thresholds are shares, 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,10 @@ def endpointing(
         for theirs, ours in names.items()
         if sent.HasField(theirs) and getattr(sent, theirs) != -1
     }
-    # Written so that NaN, which compares as false, is refused too.
-    if not all(
-        0 <= value <= (1 if name.endswith("_th") else 60_000) for name, value in given.items()
-    ):
-        raise RequestError("Error: endpointing_config is out of range.")
-    return replace(default, **given)
+    try:
+        return replace(default, **given)
+    except ValueError as error:
+        raise RequestError(f"Error: endpointing_config is out of range: {error}.") from error
 
 
 def alternative(

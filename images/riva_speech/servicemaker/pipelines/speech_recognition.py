@@ -213,19 +213,25 @@ def _offline(name: str, acoustic: AcousticConfig, options: argparse.Namespace) -
 def _pipeline(
     name: str, kind: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float
 ) -> PipelineConfig:
-    given = vars(options)
-    endpointing = {
-        field.name: given[f"endpointing.{field.name}"] for field in fields(EndpointingConfig)
-    }
     return PipelineConfig(
         name=name,
         type=kind,
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
-        decoder=DecoderConfig(options.decoder_type, given["greedy_decoder.asr_model_delay"]),
-        endpointing=EndpointingConfig(**endpointing),
+        decoder=DecoderConfig(
+            options.decoder_type, getattr(options, "greedy_decoder.asr_model_delay")
+        ),
+        endpointing=_endpointing(options),
     )
+
+
+def _endpointing(options: argparse.Namespace) -> EndpointingConfig:
+    names = [field.name for field in fields(EndpointingConfig)]
+    try:
+        return EndpointingConfig(**{one: getattr(options, f"endpointing.{one}") for one in names})
+    except ValueError as error:
+        raise UsageError(f"--endpointing: {error}") from error
 
 
 def pipelines_of(rmir: ArchiveReader) -> list[PipelineConfig]:
