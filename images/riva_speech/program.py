@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -39,7 +40,9 @@ def run(body: Callable[[], None]) -> int:
 
     A ``SpeechError`` becomes the last lines on stderr, ``error: ...`` and ``hint: ...``; an
     operating-system error is told the same way. Anything else is a bug and keeps its traceback.
+    SIGTERM ends a program as Ctrl-C does, so that it clears away what it has begun.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         body()
     except SpeechError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.repository import list_models, read_config
 from riva_speech.servicemaker import nemo2riva
-from support.programs import run, succeed
+from support.programs import MODULES, run, succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,6 +188,20 @@ def test_a_failed_deploy_leaves_what_was_there(
     assert contents(repository) == before
 
 
+def test_a_terminated_deploy_clears_away_what_it_began(tmp_path: Path, tiny_rmir: Path) -> None:
+    """SIGTERM in the midst of a deploy leaves whole models only, and no staging folder."""
+    repository = tmp_path / "models"
+    command = [sys.executable, "-m", MODULES["riva-deploy"], str(tiny_rmir), str(repository)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(repository.glob(".deploying-*")):
+            pass
+        process.terminate()
+
+    assert process.returncode in (0, 130)
+    assert not list(repository.glob(".*"))
+    assert all(read_config(path).name == path.name for path in repository.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -251,8 +266,6 @@ def test_build_deploy_and_serve_need_neither_nemo_nor_torch() -> None:
         "riva_speech.server.grpc_server; "
         "print([m for m in ('torch', 'nemo', 'onnx', 'quickstart') if m in sys.modules])"
     )
-    import subprocess  # noqa: PLC0415 - this test only
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
