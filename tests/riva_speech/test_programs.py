@@ -9,11 +9,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.repository import list_models, read_config
 from riva_speech.servicemaker import nemo2riva
+from support.audio import babble
 from support.programs import MODULES, run, succeed
 
 if TYPE_CHECKING:
@@ -85,6 +88,21 @@ def test_a_look_ahead_is_chosen_by_its_chunk_size(tmp_path: Path, tiny_riva: Pat
         (recognizer,) = load_recognizers(repository)
 
         assert recognizer.config.streaming.att_context_size == (70, right)
+
+
+def test_a_long_recording_is_encoded_as_in_one_run(tmp_path: Path, tiny_riva: Path) -> None:
+    """In pieces with more context than the model looks back, every step is that of one run."""
+    builds = {"whole": [], "pieces": ["--chunk_size=5.6", "--padding_size=11.2"]}
+    found = []
+    for name, options in builds.items():
+        rmir, repository = tmp_path / f"{name}.rmir", tmp_path / name
+        succeed(*BUILD, rmir, tiny_riva, "--offline", *options)
+        succeed("riva-deploy", rmir, repository)
+        (recognizer,) = load_recognizers(repository)
+        assert isinstance(recognizer, OfflineRecognizer)
+        found.append(recognizer.log_probs(recognizer.log_mel(babble(24.3))))
+
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
 
 
 def test_keys_travel_with_the_files(tmp_path: Path, tiny_riva: Path) -> None:

@@ -71,9 +71,8 @@ class OfflineRecognizer:
     @property
     def _stride(self) -> int:
         """Feature frames an encoder step."""
-        features = self.config.acoustic.features
-        frame_ms = 1000 * features.hop_length // features.sample_rate
-        return self.config.acoustic.ms_per_timestep // frame_ms
+        acoustic = self.config.acoustic
+        return acoustic.ms_per_timestep // acoustic.features.frame_ms
 
     def _frames(self, seconds: float) -> int:
         """Return a duration as feature frames, rounded to whole encoder steps."""

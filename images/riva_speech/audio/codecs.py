@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from riva_speech.audio.encoding import AudioError, Encoding
+from riva_speech.audio.encoding import MONO_ONLY, AudioError, Encoding
 
 if TYPE_CHECKING:
     from av import AudioStream, Packet
@@ -151,7 +151,7 @@ class _FlacMetadata:
 
 def _flac_samples(frame: AudioFrame) -> Samples:
     if frame.layout.nb_channels != 1 or frame.format.name not in _FLAC_SCALES:
-        raise AudioError("Error: only mono audio is supported.")
+        raise AudioError(MONO_ONLY)
     samples: Samples = frame.to_ndarray()[0].astype(np.float32) * _FLAC_SCALES[frame.format.name]
     return samples
 

@@ -7,6 +7,8 @@ from enum import Enum
 
 MIN_SAMPLE_RATE = 8000
 MAX_SAMPLE_RATE = 48000
+# What a client is told wherever more than one channel shows: in its request, header or frames.
+MONO_ONLY = "Error: only mono audio is supported."
 
 
 class AudioError(ValueError):
@@ -37,7 +39,7 @@ class AudioFormat:
             AudioError: The rate is out of range, or there is more than one channel.
         """
         if self.channels != 1:
-            raise AudioError("Error: only mono audio is supported.")
+            raise AudioError(MONO_ONLY)
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError(
                 f"Error: sample rate {self.sample_rate} is out of range: "

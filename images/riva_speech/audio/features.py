@@ -48,6 +48,11 @@ class FeatureConfig:
     normalize: str
     n_mels: int
 
+    @property
+    def frame_ms(self) -> int:
+        """Milliseconds from one frame to the next."""
+        return 1000 * self.hop_length // self.sample_rate
+
     @classmethod
     def from_mapping(cls, values: Any) -> FeatureConfig:  # noqa: ANN401 - from YAML
         """Build from a manifest's mapping.

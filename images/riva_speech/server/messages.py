@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from riva.client.proto import riva_asr_pb2, riva_audio_pb2
 
-from riva_speech.audio.encoding import Encoding
+from riva_speech.audio.encoding import MONO_ONLY, Encoding
 from riva_speech.audio.stream import DeclaredFormat
 from riva_speech.server.registry import Wanted
 
@@ -37,7 +37,7 @@ def declared_format(config: riva_asr_pb2.RecognitionConfig) -> DeclaredFormat:
         RequestError: It asks for an encoding or for channels that are not supported.
     """
     if config.audio_channel_count > 1 or config.enable_separate_recognition_per_channel:
-        raise RequestError("Error: only mono audio is supported.")
+        raise RequestError(MONO_ONLY)
     if config.sample_rate_hertz < 0:
         raise RequestError(f"Error: invalid sample rate {config.sample_rate_hertz}.")
     return DeclaredFormat(_encoding(config.encoding), config.sample_rate_hertz)

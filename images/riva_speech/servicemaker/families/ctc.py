@@ -171,11 +171,10 @@ def describe(model: EncDecCTCModel) -> AcousticConfig:
         UnsupportedError: Its preprocessor does what this project's features do not.
     """
     features = _describe_features(model.preprocessor.featurizer)
-    frame_ms = 1000 * features.hop_length // features.sample_rate
     return AcousticConfig(
         features=features,
         vocabulary_type=_vocabulary_type(model),
-        ms_per_timestep=frame_ms * model.encoder.subsampling_factor,
+        ms_per_timestep=features.frame_ms * model.encoder.subsampling_factor,
         # Relative encodings of L steps have 2 L - 1 entries, absolute ones L.
         max_steps=(model.encoder.pos_enc.pe.size(1) + 1) // 2,
         streaming=tuple(_describe_streaming(model, features)),
