@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 _BLANK = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)*")
 _OPERATOR = re.compile(r";;&?|;&|&&|\|\||<<<|<<-?|&>>?|>>|>&|<&|[;&|()<>\n]")
-_PLAIN = re.compile(r"[^\s;&|()<>'\"\\$`]+")
-_PLAIN_IN_SUBSCRIPT = re.compile(r"[^\s;&|()<>'\"\\$`\]]+")
+_PLAIN = re.compile(r"[^ \t\n;&|()<>'\"\\$`]+")
+_PLAIN_IN_SUBSCRIPT = re.compile(r"[^ \t\n;&|()<>'\"\\$`\]]+")
 _PLAIN_IN_QUOTES = re.compile(r"[^\"\\$`]+")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _EQUALS = re.compile(r"\+?=")

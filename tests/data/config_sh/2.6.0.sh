@@ -33,7 +33,6 @@ riva_ngc_model_version="2.6.0"
 
 where="$riva_ngc_org/$riva_ngc_team"
 at=$riva_ngc_model_version
-built=$at-arm64$riva_arm64_legacy_platform
 
 models_asr=()
 for code in ${language_code[@]}; do
