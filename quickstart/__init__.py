@@ -3,7 +3,7 @@
 The flow is the list of modules, read from left to right:
 
     config.env -> Settings -> [Artifact] -> rmir/*.rmir -> deploy -> models/ ...
-                  config.py   catalog.py    sources/       backends/ store.py
+                  config/     catalog.py    sources/       backends/ store.py
                                             transfer.py
     ... -> running server -> ready -> answers
            backends/         health.py  client.py

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
-_NGC = re.compile(rf"(?P<path>{_NAME}(/{_NAME}){{1,2}}):(?P<version>{_NAME})")
+_NGC = re.compile(rf"(?P<path>{_NAME}(/{_NAME}){{1,2}}):(?P<version>{_NAME})", re.ASCII)
 _SHA256 = re.compile(r"sha256=(?P<hex>[0-9a-fA-F]{64})")
 
 
@@ -57,7 +57,7 @@ def parse(text: str) -> Locator:
     match = _NGC.fullmatch(text)
     if match:
         return Locator("ngc", text, match["path"].rpartition("/")[2], match["version"])
-    if re.fullmatch(_NAME, text):
+    if re.fullmatch(_NAME, text, re.ASCII):
         return Locator("embedded", text, text)
     raise ValueError(
         f'"{text}" is not a model: org/team/name:version, https://host/file.rmir#sha256=HEX,'
@@ -76,7 +76,7 @@ def _address(text: str) -> Locator:
     file = PurePosixPath(unquote(parts.path)).name
     if not wrong and digest is None:
         wrong = f'"{text}" lacks its hash: append #sha256= and what sha256sum prints'
-    if not wrong and not re.fullmatch(rf"{_NAME}\.(rmir|tar\.gz)", file):
+    if not wrong and not re.fullmatch(rf"{_NAME}\.(rmir|tar\.gz)", file, re.ASCII):
         wrong = f'"{text}" names no archive: a *.rmir, or a prebuilt *.tar.gz'
     if wrong or digest is None:
         raise ValueError(wrong)

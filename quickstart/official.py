@@ -55,9 +55,9 @@ def release(version: str) -> Release:
     """Return what the release of these models offers: the newest known one that is not newer."""
     known = data()["releases"]
     digits = [int(number) for number in re.findall(r"\d+", version)[:2]]
-    newer = [name for name in known if [int(n) for n in name.split(".")] > digits]
-    names = list(known)
-    row = known[names[max(len(names) - len(newer) - 1, 0) if digits else -1]]
+    fitting = [name for name in known if [int(n) for n in name.split(".")] <= digits]
+    oldest, *_, newest = known
+    row = known[(fitting or [oldest])[-1] if digits else newest]
     asr, tts = ({m: tuple(codes.split()) for m, codes in row[s].items()} for s in ("asr", "tts"))
     return Release(asr, tts, tuple(row["nmt"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quickstart import official
 from quickstart.config import SETTINGS, Setting, Settings
 from quickstart.config.keys import Computed, spelled
 
@@ -27,6 +28,17 @@ def table() -> str:
     return "\n".join(
         ["| key | type | default | meaning | environment |", "|---|---|---|---|---|", *rows]
     )
+
+
+def models_table() -> str:
+    """Return NVIDIA's models of the newest known release as a Markdown table."""
+    offered = official.release("")
+    rows = [
+        f"| `{key}` | `{model}` | {' '.join(codes)} |"
+        for key, models in (("asr_acoustic_model", offered.asr), ("tts_model", offered.tts))
+        for model, codes in models.items()
+    ]
+    return "\n".join(["| key | model | languages |", "|---|---|---|", *rows])
 
 
 def defaults(setting: Setting, quote: str = "") -> str:

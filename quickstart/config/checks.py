@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_IMAGE = re.compile(r"[A-Za-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
+_GPU = r"(\d+|(GPU|MIG)-[\w/-]+)"
+_GPUS = re.compile(rf"auto|none|all|[1-9]\d*|\"?device={_GPU}(,{_GPU})*\"?", re.ASCII)
+
 
 def is_path(location: str) -> bool:
     """Say whether a model location is a path; else it is a plain name."""
@@ -77,7 +81,7 @@ def wrong_word(value: str) -> str:
 
 def wrong_name(value: str) -> str:
     """Say what is wrong with a name of an organisation, a container or a version."""
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*", value, re.ASCII):
         return ""
     return f'"{value}" is not a plain name: letters, digits, ".", "_" and "-"'
 
@@ -94,7 +98,7 @@ def wrong_target(value: str) -> str:
 
 def wrong_image(value: str) -> str:
     """Say what is wrong with the reference of a container image."""
-    if not value or re.fullmatch(r"[A-Za-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", value):
+    if not value or _IMAGE.fullmatch(value):
         return ""
     return f'"{value}" is not an image such as registry/name:tag'
 
@@ -109,8 +113,7 @@ def wrong_endpoint(value: str) -> str:
 
 def wrong_gpus(value: str) -> str:
     """Say what is wrong with a choice of GPUs."""
-    one = r"(\d+|(GPU|MIG)-[\w/-]+)"
-    if re.fullmatch(rf"auto|none|all|[1-9]\d*|\"?device={one}(,{one})*\"?", value):
+    if _GPUS.fullmatch(value):
         return ""
     return f'"{value}" is none of auto, none, all, a number of GPUs, device=0 or device=0,1'
 

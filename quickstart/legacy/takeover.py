@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from quickstart.legacy.evaluation import Outcome, Value
 
 # The official files have up to 30 KB.
-_LARGEST = 1 << 20
+_LARGEST = 1 << 18
 _ALWAYS = {"image", "riva_target_gpu_family"}
 _OURS = {"backend", "image", "riva_speech_api_host", "readiness_audio", "riva_timeout_sec"}
 _RENAMED = {
@@ -97,7 +97,7 @@ def _read(path: Path) -> str:
         message = f"cannot read {path}: {error.strerror}"
         raise UsageError(message, "name the config.sh of a riva_quickstart folder") from error
     if len(data) > _LARGEST:
-        raise UsageError(f"{path} is larger than 1 MiB; a config.sh has some 20 KB", "is it one?")
+        raise UsageError(f"{path} is larger than 256 KiB; a config.sh has some 20", "is it one?")
     if b"\0" in data:
         raise UsageError(f"{path} is no text: it holds NUL bytes", "is it a config.sh?")
     text = data.decode("utf-8-sig", errors="replace")

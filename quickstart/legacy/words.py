@@ -21,6 +21,7 @@ _SIMPLE_EXPANSION = re.compile(r"[A-Za-z_]\w*|[0-9?!#@*$-]")
 _SINGLE_QUOTED = re.compile(r"'[^']*'")
 _BACKQUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
 _NESTING = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[{}()]", re.DOTALL)
+_MOST_DOCUMENTS = 100
 
 
 class ScriptError(ValueError):
@@ -115,6 +116,7 @@ class _Lexer:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._documents = 0
         self._lines = [match.start() for match in re.finditer("\n", text)]
 
     def tokens(self) -> Iterator[Token]:
@@ -283,6 +285,9 @@ class _Lexer:
 
     def _skip_document(self, mark: str) -> None:
         """Step over a here-document; one that is never closed is no document."""
+        self._documents += 1
+        if self._documents > _MOST_DOCUMENTS:
+            raise ScriptError(self._line(), f"it has more than {_MOST_DOCUMENTS} here-documents")
         end = re.compile(rf"^\t*{re.escape(mark)}$", re.MULTILINE).search(self._text, self._at)
         if end:
             self._at = end.end()

@@ -117,6 +117,68 @@ def test_config_show_tells_where_values_come_from(bare: CommandLine) -> None:
     assert "sesame" not in str(data)
 
 
+def test_config_validate_knows_the_models(bare: CommandLine) -> None:
+    """`config validate` refuses models that nobody offers, and names those that will be fetched."""
+    bare.options = ["--set", "image=riva", "--set", "riva_target_gpu_family=non-tegra"]
+    data = bare.json("config", "validate")
+    assert data["models"][0] == "nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0"
+    done = bare("--set", "asr_language_code=en-US de-DE", "config", "validate")
+    assert (done.returncode, "knows en-US only, not de-DE" in done.stderr) == (0, True)
+    done = bare("--set", "asr_acoustic_model=conformr", "config", "validate")
+    assert done.returncode == 2
+    assert "did you mean conformer?" in done.stderr
+
+
+def test_config_diff_shows_what_differs(bare: CommandLine) -> None:
+    """`config diff` compares with the defaults, or with another file."""
+    (bare.folder / "config.env").write_text("riva_timeout_sec=7\n")
+    (bare.folder / "other.env").write_text("riva_timeout_sec=8\n")
+    lines = bare("config", "diff").stdout.splitlines()
+    assert lines == ["-riva_timeout_sec=300", "+riva_timeout_sec=7  # config.env:1"]
+    lines = bare("config", "diff", "other.env").stdout.splitlines()
+    assert lines == ["-riva_timeout_sec=8", "+riva_timeout_sec=7  # config.env:1"]
+    data = bare.json("config", "diff", "other.env")
+    row = {"value": 7, "other": 8, "origin": "config.env:1"}
+    assert data["differences"] == {"riva_timeout_sec": row}
+    assert bare("config", "diff", "missing.env").returncode == 2
+
+
+def test_config_schema_is_json(bare: CommandLine) -> None:
+    """`config schema` prints the schema itself, with --json within the object of all verbs."""
+    schema = json.loads(bare("config", "schema").stdout)
+    assert schema["properties"]["image"]["enum"] == ["open", "riva"]
+    assert bare.json("config", "schema")["schema"] == schema
+
+
+def test_config_import_prints_or_writes(bare: CommandLine) -> None:
+    """`config import` prints a config.env that holds, or writes it and replaces nothing."""
+    sample = Path(__file__).parents[1] / "data" / "config_sh" / "2.16.0-l4t.sh"
+    (bare.folder / "config.sh").write_bytes(sample.read_bytes())
+    done = bare("config", "import", "config.sh")
+    assert done.returncode == 0
+    assert "asr_acoustic_model=parakeet_1.1b" in done.stdout.splitlines()
+    assert "warning: not taken over: line " in done.stderr
+    written = bare("config", "import", "config.sh", "-o", "config.env")
+    assert (written.returncode, written.stdout) == (0, "")
+    assert (bare.folder / "config.env").read_text() == done.stdout
+    assert bare("config", "validate").returncode == 0
+    assert bare("config", "import", "config.sh", "-o", "config.env").returncode == 2
+    assert bare("config", "import", "config.sh", "-o", "config.env", "--force").returncode == 0
+    data = bare.json("config", "import", "config.sh")
+    assert data["version"] == "2.16.0"
+    assert data["values"]["riva_tegra_platform"] == "xavier"
+    assert len(data["notes"]) == 1
+
+
+def test_config_import_of_something_else(bare: CommandLine) -> None:
+    """What is no config.sh is one error, and no file is written."""
+    (bare.folder / "x.sh").write_text('echo "never closed')
+    done = bare("config", "import", "x.sh", "-o", "out.env")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: x.sh:1: this is no config.sh")
+    assert not (bare.folder / "out.env").exists()
+
+
 def test_config_validate_reports_all_problems(bare: CommandLine) -> None:
     """`config validate` exits 0 on a good file, and lists every problem of a bad one."""
     file = bare.folder / "config.env"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quickstart.config import MASK, SETTINGS, Settings, load
+from quickstart.config import MASK, SETTINGS, Settings, differences, load
 from quickstart.config.keys import spelled
 from quickstart.errors import ConfigError, UsageError
 
@@ -201,3 +201,185 @@ def test_defaults_pass_their_own_checks(settings: Settings) -> None:
     """What is written as a default is accepted as a value."""
     lines = [f"{s.name}={spelled(getattr(settings, s.field))}" for s in SETTINGS.values()]
     assert load(overrides=lines, environ={}).settings == settings
+
+
+OFFICIAL_DEFAULTS = {
+    "riva_tegra_platform": "orin",
+    "service_enabled_asr": True,
+    "service_enabled_nlp": True,
+    "service_enabled_tts": True,
+    "service_enabled_nmt": False,
+    "asr_acoustic_model": "conformer",
+    "asr_language_code": ("en-US",),
+    "asr_accessory_model": "",
+    "use_asr_greedy_decoder": False,
+    "use_asr_streaming_throughput_mode": False,
+    "deploy_offline_diarizer": False,
+    "tts_model": "fastpitch_hifigan",
+    "tts_language_code": ("en-US",),
+    "nmt_remote_asr_service": "0.0.0.0:50051",
+    "nmt_remote_tts_service": "0.0.0.0:50051",
+    "gpus_to_use": "device=0",
+    "model_deploy_key": "tlt_encode",
+    "use_existing_rmirs": False,
+    "riva_speech_api_port": 50051,
+    "riva_speech_api_http_port": 50000,
+    "riva_ngc_org": "nvidia",
+    "riva_ngc_team": "riva",
+    "riva_ngc_image_version": "2.19.0",
+    "riva_ngc_model_version": "2.19.0",
+    "ngc_target": "nvidia/riva",
+    "ssl_server_cert": "",
+    "ssl_server_key": "",
+    "ssl_root_cert": "",
+    "ssl_use_mutual_auth": False,
+    "riva_daemon_speech": "riva-speech",
+    "riva_api_key": "",
+    "riva_api_ngc_org": "",
+    "riva_eula": "",
+    "riva_timeout_sec": 300,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        (
+            "non-tegra",
+            {
+                "riva_model_loc": "riva-model-repo",
+                "image_speech_api": "nvcr.io/nvidia/riva/riva-speech:2.19.0",
+                "riva_daemon_client": "riva-client",
+            },
+        ),
+        (
+            "tegra",
+            {
+                "riva_model_loc": "{cwd}/model_repository",
+                "image_speech_api": "nvcr.io/nvidia/riva/riva-speech:2.19.0-l4t-aarch64",
+                "riva_daemon_client": "",
+            },
+        ),
+    ],
+)
+def test_official_defaults(family: str, more: dict[str, str]) -> None:
+    """With image=riva every key has the default of the official config.sh of that platform."""
+    settings = Settings(image="riva", riva_target_gpu_family=family)
+    expected = {**OFFICIAL_DEFAULTS, **{k: v.format(cwd=Path.cwd()) for k, v in more.items()}}
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+def test_open_defaults_need_no_account() -> None:
+    """Without NVIDIA's image nothing is on that has no embedded model."""
+    settings = Settings()
+    assert (settings.image, settings.asr_acoustic_model) == ("open", "digits")
+    assert not settings.service_enabled_nlp
+    assert not settings.service_enabled_tts
+    assert (settings.gpus_to_use, settings.image_speech_api) == ("auto", "")
+
+
+def test_a_default_follows_the_keys_before_it() -> None:
+    """Organisation, team and version make the image's name; what is given itself stays."""
+    lines = ["image=riva", "riva_ngc_team=", "riva_ngc_image_version=2.18.0"]
+    lines.append("riva_target_gpu_family=non-tegra")
+    settings = load(overrides=lines, environ={}).settings
+    assert settings.image_speech_api == "nvcr.io/nvidia/riva-speech:2.18.0"
+    assert settings.ngc_target == "nvidia"
+    mine = load(overrides=[*lines, "NGC_TARGET=a/b"], environ={}).settings
+    assert mine.image_speech_api == "nvcr.io/a/b/riva-speech:2.18.0"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "origin"),
+    [
+        ([], "asr_acoustic_model", "default (image=open)"),
+        (["image=riva"], "asr_acoustic_model", "default (image=riva)"),
+        (["image=riva"], "image_speech_api", "default (image=riva, tegra)"),
+        (["image=riva"], "riva_model_loc", "default (image=riva, tegra)"),
+        ([], "riva_model_loc", "default (image=open)"),
+        ([], "riva_target_gpu_family", "--set"),
+        ([], "NGC_TARGET", "default (riva_ngc_org/riva_ngc_team)"),
+        ([], "riva_speech_api_port", "default"),
+    ],
+)
+def test_a_default_says_what_it_depends_on(given: list[str], name: str, origin: str) -> None:
+    """The origin of a default names image and platform where these decide."""
+    loaded = load(overrides=[*given, "riva_target_gpu_family=tegra"], environ={})
+    assert loaded.origins[name] == origin
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("image=riva\nbackend=embedded", "backend=embedded runs no image"),
+        ("riva_speech_api_port=7\nriva_speech_api_http_port=7", "are both 7"),
+        ("ssl_server_cert=a.pem", "ssl_server_cert needs ssl_server_key"),
+        ("ssl_server_key=a.pem", "ssl_server_key needs ssl_server_cert"),
+        ("ssl_use_mutual_auth=true", "needs ssl_server_cert, ssl_server_key, ssl_root_cert"),
+    ],
+)
+def test_values_must_fit_together(lines: str, said: str) -> None:
+    """Values that are each fine and contradict one another are refused."""
+    found = problems_of(lines)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("image=rvia", "did you mean riva?"),
+        ("riva_target_gpu_family=non-tgra", "did you mean non-tegra?"),
+        ("asr_accessory_model=sillero", "is not one of empty, diarizer, silero, tele"),
+        ("asr_language_code=", "at least one language code"),
+        ("asr_language_code=en-US german!", '"german!" is not a language code'),
+        ("gpus_to_use=devices=0", "is none of auto, none, all"),
+        ("gpus_to_use=0", "is none of auto, none, all"),
+        ("nmt_remote_asr_service=host", "is not host:port"),
+        ("nmt_remote_tts_service=host:99999", "is not host:port"),
+        ("riva_ngc_org=a b", "is not a plain name"),
+        ("riva_ngc_model_version=", "is not a plain name"),
+        ("riva_daemon_speech=/x", "is not a plain name"),
+        ("NGC_TARGET=nvidia//riva", "is not a plain name"),
+        ("image_speech_api=a b", "is not an image"),
+        ("models_asr=nvidia/riva/x", "is not a model"),
+        ("RIVA_EULA=yes", "is not one of empty, accept"),
+    ],
+)
+def test_official_keys_are_checked(line: str, said: str) -> None:
+    """Each kind of official value that cannot be used is refused with the reason."""
+    found = problems_of(line)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["auto", "none", "all", "2", "device=0", "device=0,1", '"device=0,1"', "device=GPU-1a-b"],
+)
+def test_choices_of_gpus(value: str) -> None:
+    """Whatever `docker --gpus` takes of device numbers is taken."""
+    assert load(overrides=[f"gpus_to_use={value}"], environ={}).settings.gpus_to_use == value
+
+
+def test_a_repr_shows_no_secret() -> None:
+    """Settings that end up in a traceback or a log hide their keys."""
+    settings = Settings(model_deploy_key="sesame", ngc_api_key="sesame", riva_api_key="sesame")
+    assert "sesame" not in repr(settings)
+
+
+def test_differences() -> None:
+    """A comparison tells each key that differs, with both values, and no secret."""
+    base = load(write("riva_speech_api_port=1\nMODEL_DEPLOY_KEY=a\n", "a.env"), environ={})
+    mine = load(
+        write("riva_speech_api_port=2\nMODEL_DEPLOY_KEY=b\nbackend=auto\n", "b.env"), environ={}
+    )
+    assert [d.name for d in differences(mine)] == ["MODEL_DEPLOY_KEY", "riva_speech_api_port"]
+    found = [line for each in differences(mine, base) for line in each.lines()]
+    assert found == [
+        "-MODEL_DEPLOY_KEY=********",
+        "+MODEL_DEPLOY_KEY=********  # b.env:2",
+        "-riva_speech_api_port=1",
+        "+riva_speech_api_port=2  # b.env:1",
+    ]
+    assert differences(mine, mine) == []

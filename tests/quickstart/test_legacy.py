@@ -389,7 +389,7 @@ def test_what_is_no_script_is_one_clear_error(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"x=1\n" * 300_000, "larger than 1 MiB"),
+        (b"x=1\n" * 2_500_000, "larger than 256 KiB"),
         (b"a=\0", "NUL bytes"),
         (b"", "sets nothing"),
         (b"#!/bin/sh\necho hello\n", "sets nothing"),
@@ -400,6 +400,20 @@ def test_what_is_no_config_is_one_clear_error(data: bytes, said: str) -> None:
     """A file that is something else is refused with the reason."""
     with pytest.raises(UsageError, match=said):
         imported(data)
+
+
+CONSTRUCTS = [
+    *("a[b ", "${", "$(", "( ", '"', "'", "`", "\\", "<<x\n", "a=(", "a=$a$a\n", "a+=(x)\n", "a; "),
+    *("case a in ", "for a in b; do ", "if a; then b; elif ", "[[ ! ", "! ", "a=${b:-", "f() "),
+]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("piece", CONSTRUCTS)
+def test_nothing_takes_for_ever(piece: str) -> None:
+    """As much of one construct as a file may hold is read, or refused, within seconds."""
+    with suppress(UsageError):
+        imported(f"{OFFICIAL}\n{piece * (200_000 // len(piece))}")
 
 
 def test_a_file_that_is_not_there() -> None:

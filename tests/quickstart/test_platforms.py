@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from quickstart import platforms
 
 if TYPE_CHECKING:
@@ -61,6 +63,22 @@ def test_a_process_is_described_by_its_command(wait_until: Callable[..., None]) 
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     wait_until(lambda: platforms.describe(child.pid) is None)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "family"),
+    [
+        ("etc/nv_tegra_release", b"# R36", "tegra"),
+        ("proc/device-tree/compatible", b"nvidia,p3737-0000\0nvidia,tegra234\0", "tegra"),
+        ("proc/device-tree/compatible", b"raspberrypi,4-model-b\0brcm,bcm2711\0", "non-tegra"),
+        ("etc/os-release", b"", "non-tegra"),
+    ],
+)
+def test_a_jetson_is_recognised(tmp_path: Path, file: str, content: bytes, family: str) -> None:
+    """L4T's own file or the device tree say what the official script asks its user."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_bytes(content)
+    assert platforms.gpu_family(tmp_path) == family
 
 
 def test_the_host_is_described_in_one_line() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from quickstart import reference
@@ -55,3 +57,30 @@ def test_every_variable_in_the_table_works(name: str) -> None:
         needed = [f"{pair[name]}=/pem"] if name in pair else []
         loaded = load(overrides=needed, environ={variable: value})
         assert loaded.origins[name] == f"environment {variable}"
+
+
+def test_the_schema_is_one() -> None:
+    """`config schema` is a JSON Schema, and knows every key."""
+    schema = reference.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert set(schema["properties"]) == set(SETTINGS)
+
+
+@pytest.mark.parametrize("image", ["open", "riva"])
+def test_the_schema_describes_the_values(image: str) -> None:
+    """What `config show --json` gives fits the schema, and what cannot be does not."""
+    loaded = load(overrides=[f"image={image}"], environ={})
+    values = {name: loaded.data(name) for name in SETTINGS}
+    data = json.loads(json.dumps(values))
+    validator = jsonschema.Draft202012Validator(reference.schema())
+    validator.validate(data)
+    for wrong in ({"bakend": "auto"}, {"backend": "x"}, {"riva_speech_api_port": "1"}):
+        assert not validator.is_valid(wrong)
+
+
+def test_the_documented_models_are_those_of_the_maps() -> None:
+    """docs/configuration.md lists every model of NVIDIA's with its languages."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    found = re.search(r"<!-- models: begin -->\n(.*?)\n<!-- models: end -->", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == reference.models_table()
