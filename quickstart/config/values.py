@@ -28,7 +28,7 @@ def parse(setting: Setting, text: str, base: Path) -> tuple[Any, str]:
     key = setting.key
     wrong = "" if key.secret else _shell_syntax(setting, text)
     if not wrong and not text.isprintable():
-        wrong = "it holds a control character"
+        wrong = "it holds a control character, or a blank that is no space"
     if wrong:
         return None, wrong
     value, wrong = _typed(setting.kind, text)

@@ -38,7 +38,8 @@ _STEPS = 100_000
 _LONGEST = 20_000
 _DEEPEST = 20
 _INSIDE = re.compile(
-    r"(?P<count>#)?(?P<name>[A-Za-z_]\w*|[0-9?!#@*$-])(?:\[(?P<index>.*?)\])?(?P<rest>.*)",
+    r"(?P<count>#)?(?P<name>[A-Za-z_]\w*|[0-9?!#@*$-])"
+    r"(?:\[(?P<index>(?:[^\[\]]|\[[^\[\]]*\])*)\])?(?P<rest>.*)",
     re.DOTALL,
 )
 _DECLARATIONS = {"export", "declare", "typeset", "local", "readonly"}
@@ -333,9 +334,13 @@ class _Run:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise ScriptError(self.line, f"expansions are nested more than {_DEEPEST} deep")
-        result = read(word(text))
-        self._depth -= 1
-        return result
+        try:
+            return read(word(text))
+        except ScriptError as error:
+            # Inside an expansion lines are counted from its own beginning.
+            raise ScriptError(self.line, str(error)) from error
+        finally:
+            self._depth -= 1
 
     def _changed(self, value: str, rest: str) -> str:
         """Return a value as an operator inside `${...}` changes it."""
@@ -365,7 +370,10 @@ class _Run:
 
     def _echoed(self, command: str) -> str:
         """Return the output of `echo words`, or of `echo words | cut -d X -f N`."""
-        inside = [token for token in tokens(command) if isinstance(token, Word)]
+        try:
+            inside = [token for token in tokens(command) if isinstance(token, Word)]
+        except ScriptError:
+            return TAINT
         self._depth += 1
         fields = self._fields(inside) if self._depth <= _DEEPEST else []
         self._depth -= 1

@@ -38,6 +38,7 @@ _GONE = {
     "riva_vision_api_port": "the vision services are gone since 2.0",
     "riva_rmir_loc": "archives are in rmir/ below riva_model_loc",
 }
+_SAFE = re.compile(r"([\w.,:;/@%+=~^-]+([ ][\w.,:;/@%+=~^-]+|#[\w.=-]+)*)?", re.ASCII)
 _SILENT = {"asr_models_languages_map", "tts_models_languages_map", "asr_acoustic_model_variant"}
 _HEADER = """\
 # Taken over from {name}{version} by riva-qs config import.
@@ -252,7 +253,7 @@ def _items(value: Value | None) -> list[str]:
 
 def _quoted(text: str) -> str:
     """Return a value so that a config.env means exactly it."""
-    if re.fullmatch(r"[\w.,:;/@%+=~^-]*([ ][\w.,:;/@%+=~^-]+|#[\w.=-]+)*", text):
+    if _SAFE.fullmatch(text):
         return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
