@@ -97,6 +97,9 @@ def _global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask nothing of the network: --set offline=true.")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
@@ -106,6 +109,8 @@ def _global_options(
 ) -> None:
     """From one configuration file to a speech service that answers."""
     _session.config, _session.overrides = config, overrides or []
+    if offline:
+        _session.overrides.append("offline=true")
     _session.json, _session.quiet = json, quiet
 
 

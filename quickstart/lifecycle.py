@@ -123,7 +123,9 @@ def _fetch(suite: Suite, artifact: Artifact) -> str:
     here.remember_fetched(artifact.file, artifact.sha256)
     title = f"fetching {artifact.file}"
     with suite.console.bytes_progress(title, artifact.size) as progress:
-        transfer.fetch(source_of(artifact), artifact, target, progress)
+        source = source_of(artifact, suite.settings)
+        (file,) = source.files(artifact)
+        transfer.fetch(source, artifact, file, target, progress)
     return f"{artifact.file}: fetched, {transfer.size_text(artifact.size)}, SHA-256 verified"
 
 

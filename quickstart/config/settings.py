@@ -190,6 +190,10 @@ class Settings:
         "The same for translation.",
         check=checks.wrong_references,
     )
+    offline: bool = key(
+        default=False,
+        doc="true: nothing is asked of the network. What is not on this machine is an error.",
+    )
     ngc_api_key: str = key(
         "",
         "The NGC key that fetches NVIDIA's image and models. Better given in the environment, or\n"
