@@ -1,6 +1,7 @@
-"""Which artefacts a service in a language needs; the table is data: `artifacts/catalog.json`.
+"""Which artefacts the settings need; the embedded ones are data: `artifacts/catalog.json`.
 
-A model is replaced by its file and its line in that table; no code names one.
+A model is replaced by its file and its line in that table; no code names one. What NVIDIA's names
+follow from is in `official.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from quickstart import locators
+from quickstart.config.values import nearest
 from quickstart.errors import ArtifactMissingError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +21,25 @@ if TYPE_CHECKING:
 
     from quickstart.config import Settings
 
+SERVICES = ("asr", "nlp", "tts", "nmt")
+
 
 @dataclass(frozen=True)
 class Artifact:
-    """One archive of the catalogue: what it is for, where it comes from and what it must be."""
+    """One thing to fetch: what it is for, where it comes from and, where known, what it must be.
+
+    Attributes:
+        service: The service that asked for it: asr, nlp, tts or nmt.
+        language: Its language code; empty where the reference does not tell.
+        model: Its model, as the settings name it; empty where the reference does not tell.
+        name: What it is called where it comes from.
+        version: Its version; for an address the first digits of the hash.
+        source: "embedded", "ngc", "http" or "file".
+        reference: The NGC target, the address without its hash, or the embedded name.
+        file: The file to fetch, where the artefact is known to be one.
+        size: The size of that file in bytes, 0 where it is not known.
+        sha256: The hash of that file in hex, empty where it is not known.
+    """
 
     service: str
     language: str
@@ -29,60 +47,89 @@ class Artifact:
     name: str
     version: str
     source: str
-    file: str
-    size: int
-    sha256: str
+    reference: str
+    file: str = ""
+    size: int = 0
+    sha256: str = ""
 
 
 @cache
 def table() -> tuple[Artifact, ...]:
-    """Return the whole catalogue."""
+    """Return the whole embedded catalogue."""
     text = files("quickstart").joinpath("artifacts/catalog.json").read_text("utf-8")
-    return tuple(Artifact(**row) for row in json.loads(text)["artifacts"])
+    rows = json.loads(text)["artifacts"]
+    return tuple(Artifact(**row, reference=row["name"]) for row in rows)
 
 
 def enabled_services(settings: Settings) -> tuple[str, ...]:
     """Return the services that the settings switch on, checked to be ones that can be had."""
-    switches = {
-        "asr": settings.service_enabled_asr,
-        "nlp": settings.service_enabled_nlp,
-        "tts": settings.service_enabled_tts,
-        "nmt": settings.service_enabled_nmt,
-    }
-    enabled = tuple(service for service, on in switches.items() if on)
+    enabled = tuple(s for s in SERVICES if getattr(settings, f"service_enabled_{s}"))
     if not enabled:
         raise UsageError("no service is enabled", "set service_enabled_asr=true")
-    known = {artifact.service for artifact in table()}
-    missing = [f"service_enabled_{service}" for service in enabled if service not in known]
+    known = set(SERVICES) if settings.image == "riva" else {a.service for a in table()}
+    missing = [f"service_enabled_{s}" for s in enabled if s not in known | _listed(settings)]
     if missing:
-        message = f"the embedded backend has no models for {', '.join(missing)} yet"
+        message = f"the embedded catalogue has no models for {', '.join(missing)} yet"
         raise UnsupportedError(message, f"set {'=false, '.join(missing)}=false")
     return enabled
 
 
 def wanted(settings: Settings) -> tuple[Artifact, ...]:
-    """Return the artefacts that the settings ask for.
+    """Return the artefacts that the settings ask for, each once.
 
     Raises:
         ArtifactMissingError: The catalogue has no such model in that language.
+        UnsupportedError: A service is switched on for which there are no models.
+        UsageError: No service is switched on.
     """
     enabled = enabled_services(settings)
     if settings.use_existing_rmirs:
         return ()
-    model, language = settings.asr_acoustic_model, settings.asr_language_code
-    chosen = tuple(
-        artifact
-        for artifact in table()
-        if (artifact.service, artifact.model, artifact.language) == ("asr", model, language)
+    found = (a for service in enabled for a in _of_service(settings, service))
+    return tuple({artifact.reference: artifact for artifact in found}.values())
+
+
+def _listed(settings: Settings) -> set[str]:
+    """Return the services whose models the settings list themselves."""
+    return {service for service in SERVICES if getattr(settings, f"models_{service}")}
+
+
+def _of_service(settings: Settings, service: str) -> tuple[Artifact, ...]:
+    """Return the artefacts of one service."""
+    listed: tuple[str, ...] = getattr(settings, f"models_{service}")
+    if listed:
+        return tuple(_referenced(service, text) for text in listed)
+    if service != "asr":
+        return ()
+    model = settings.asr_acoustic_model
+    return tuple(_embedded(model, language) for language in settings.asr_language_code)
+
+
+def _referenced(service: str, text: str) -> Artifact:
+    """Return the artefact that a reference names."""
+    found = locators.parse(text)
+    if found.source != "embedded":
+        return Artifact(service, "", "", **vars(found))
+    for artifact in table():
+        if artifact.name == text:
+            return artifact
+    names = [artifact.name for artifact in table()]
+    message = f'the embedded catalogue has no "{text}"{nearest(text, names)}'
+    raise ArtifactMissingError(f"{message}; it has {', '.join(names)}", "riva-qs config show")
+
+
+def _embedded(model: str, language: str) -> Artifact:
+    """Return the embedded speech recognition model of a language."""
+    for artifact in table():
+        if (artifact.service, artifact.model, artifact.language) == ("asr", model, language):
+            return artifact
+    choices = ", ".join(f"{a.model} in {a.language}" for a in table() if a.service == "asr")
+    near = nearest(model, [a.model for a in table() if a.model != model])
+    raise ArtifactMissingError(
+        f'the catalogue has no asr_acoustic_model "{model}" in {language}; it has {choices}{near}',
+        "set asr_acoustic_model and asr_language_code to one of these, or"
+        " put your own archive into rmir/ and set use_existing_rmirs=true",
     )
-    if "asr" in enabled and not chosen:
-        choices = ", ".join(f"{a.model} in {a.language}" for a in table() if a.service == "asr")
-        raise ArtifactMissingError(
-            f'the catalogue has no asr_acoustic_model "{model}" in {language}; it has {choices}',
-            "set asr_acoustic_model and asr_language_code to one of these, or"
-            " put your own archive into rmir/ and set use_existing_rmirs=true",
-        )
-    return chosen
 
 
 def sample() -> Path:

@@ -193,7 +193,7 @@ def transcribe(
 
     recording = audio.read_recording(file)
     settings = _session.load().settings
-    language = language_code or settings.asr_language_code
+    language = language_code or settings.asr_language_code[0]
     request = client.Request(recording, language, model, streaming, word_times)
     uri = client.reachable(settings.riva_speech_api_host, settings.riva_speech_api_port)
     with client.connect(uri) as server:
@@ -227,7 +227,7 @@ def config_show(
 def config_validate() -> None:
     """Read the configuration and report every problem in it."""
     loaded = _session.load()
-    given = [name for name, origin in loaded.origins.items() if origin != "default"]
+    given = list(loaded.given)
     source = str(loaded.file) if loaded.file else "no configuration file"
     data = {
         "verb": "config validate",

@@ -42,6 +42,17 @@ class Process:
         return f"{self.command} (pid {self.pid})"
 
 
+def gpu_family(root: Path = Path("/")) -> str:
+    """Return "tegra" on a Jetson, as the official `config.sh` names it, else "non-tegra"."""
+    if (root / "etc/nv_tegra_release").exists():
+        return "tegra"
+    try:
+        compatible = (root / "proc/device-tree/compatible").read_bytes()
+    except OSError:
+        return "non-tegra"
+    return "tegra" if b"nvidia,tegra" in compatible else "non-tegra"
+
+
 def host() -> Host:
     """Return what this host is."""
     return Host(platform.system(), platform.machine(), platform.python_version())

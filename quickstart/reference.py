@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from quickstart.config import SETTINGS, Setting
+from quickstart.config import SETTINGS, Setting, Settings
+from quickstart.config.keys import Computed, spelled
 
 _HEADER = """\
 # The configuration of riva-qs, with every key at its default.
 # Copy this file to config.env, uncomment what you change, and run `riva-qs config validate`.
 # It is data: nothing in it is executed. `riva-qs config show --origin` says which values hold."""
+_RULE = "# " + "-" * 78
 
 
 def example() -> str:
     """Return the text of `config.example.env`."""
-    return "\n\n".join([_HEADER, *(_example(setting) for setting in SETTINGS.values())])
+    # On every host the same: what is detected is written as it is for most.
+    settings = Settings(riva_target_gpu_family="non-tegra")
+    return "\n\n".join([_HEADER, *(_example(s, settings) for s in SETTINGS.values())])
 
 
 def table() -> str:
@@ -23,24 +27,43 @@ def table() -> str:
     )
 
 
-def _spelled(setting: Setting) -> str:
-    """Return a default as a configuration file spells it; a public default is no secret."""
-    default = setting.default
-    return str(default).lower() if isinstance(default, bool) else str(default)
+def defaults(setting: Setting, quote: str = "") -> str:
+    """Return the default of a key in words, for our image, for NVIDIA's and for that on L4T."""
+    default = setting.key.default
+    texts = [_default_text(value, quote) for value in (default.open, default.riva, default.tegra)]
+    places = ("", "image=riva: ", "image=riva on L4T: ")
+    parts = [
+        f"{place}{text}"
+        for i, (place, text) in enumerate(zip(places, texts, strict=True))
+        if i == 0 or text != texts[i - 1]
+    ]
+    return "; ".join(parts) if len(parts) > 1 else texts[0]
 
 
-def _example(setting: Setting) -> str:
+def _default_text(value: object, quote: str) -> str:
+    """Return one default, or the words that explain it."""
+    text = spelled(value)
+    if isinstance(value, Computed):
+        return text
+    return f"{quote}{text}{quote}" if text else "empty"
+
+
+def _example(setting: Setting, settings: Settings) -> str:
     """Return one setting with its documentation as comment lines."""
-    doc = "\n".join(f"# {line}" for line in setting.key.doc.splitlines())
-    return f"{doc}\n#{setting.name}={_spelled(setting)}"
+    lines = setting.key.doc.splitlines()
+    if setting.key.default.reason(settings):
+        lines.append(f"Default: {defaults(setting)}.")
+    heading = f"{_RULE}\n# {setting.key.heading}\n\n" if setting.key.heading else ""
+    doc = "\n".join(f"# {line}" for line in lines)
+    return f"{heading}{doc}\n#{setting.name}={spelled(getattr(settings, setting.field))}"
 
 
 def _row(setting: Setting) -> str:
     """Return one setting as a row of the table."""
-    kind = " \\| ".join(setting.key.choices) or {"bool": "true \\| false"}.get(
+    kinds = {"bool": "true \\| false", "tuple[str, ...]": "list"}
+    kind = " \\| ".join(c or "empty" for c in setting.key.choices) or kinds.get(
         setting.kind, setting.kind
     )
     variables = ", ".join(f"`{name}`" for name in reversed(setting.variables))
     doc = setting.key.doc.replace("\n", " ")
-    default = f"`{_spelled(setting)}`" if _spelled(setting) else ""
-    return f"| `{setting.name}` | {kind} | {default} | {doc} | {variables} |"
+    return f"| `{setting.name}` | {kind} | {defaults(setting, '`')} | {doc} | {variables} |"

@@ -43,7 +43,10 @@ def test_own_archives_need_nothing_from_the_catalogue() -> None:
 
 def test_an_unknown_model_is_answered_with_those_there_are() -> None:
     """A model or language that the catalogue lacks is an error that lists its models."""
-    for settings in (Settings(asr_acoustic_model="conformer"), Settings(asr_language_code="de-DE")):
+    for settings in (
+        Settings(asr_acoustic_model="conformer"),
+        Settings(asr_language_code=("de-DE",)),
+    ):
         with pytest.raises(ArtifactMissingError, match="it has digits in en-US"):
             catalog.wanted(settings)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from quickstart import config
 from quickstart.config import MASK, SETTINGS, Settings, load
+from quickstart.config.keys import spelled
 from quickstart.errors import ConfigError, UsageError
 
 
@@ -30,7 +30,8 @@ def test_defaults_hold_without_any_source() -> None:
     """Without file, environment and flags every key has its default and says so."""
     loaded = load(environ={})
     assert loaded.settings == Settings()
-    assert set(loaded.origins.values()) == {"default"}
+    assert all(origin.startswith("default") for origin in loaded.origins.values())
+    assert loaded.given == ()
     assert loaded.file is None
 
 
@@ -97,7 +98,8 @@ def test_all_problems_are_reported_at_once() -> None:
     ("line", "said"),
     [
         ('asr_language_code=("en-US")', "is a bash array; write asr_language_code=en-US"),
-        ('asr_language_code=("en-US" "de-DE")', "write asr_language_code=en-US (one value; there"),
+        ('asr_language_code=("en-US" "de-DE")', "write asr_language_code=en-US de-DE"),
+        ('asr_acoustic_model=("a" "b")', "write asr_acoustic_model=a (one value; there were 2)"),
         ("riva_model_loc=$(pwd)/models", "is shell syntax"),
         ("riva_model_loc=`pwd`", "is shell syntax"),
         ("riva_model_loc=${HOME}/x", "is shell syntax"),
@@ -183,13 +185,19 @@ def test_every_field_is_documented() -> None:
     """Each setting has a sentence of documentation and a kind that the parser knows."""
     for setting in SETTINGS.values():
         assert setting.key.doc.endswith(".")
-        assert setting.kind in {"bool", "int", "str"}
+        assert setting.kind in {"bool", "int", "str", "tuple[str, ...]"}
 
 
-def test_defaults_pass_their_own_checks() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(image=image, riva_target_gpu_family=family)
+        for image in ("open", "riva")
+        for family in ("tegra", "non-tegra")
+    ],
+    ids=lambda settings: f"{settings.image}-{settings.riva_target_gpu_family}",
+)
+def test_defaults_pass_their_own_checks(settings: Settings) -> None:
     """What is written as a default is accepted as a value."""
-    lines = [
-        f"{s.name}={str(s.default).lower() if s.kind == 'bool' else s.default}"
-        for s in SETTINGS.values()
-    ]
-    assert load(overrides=lines, environ={}).settings == config.Settings()
+    lines = [f"{s.name}={spelled(getattr(settings, s.field))}" for s in SETTINGS.values()]
+    assert load(overrides=lines, environ={}).settings == settings

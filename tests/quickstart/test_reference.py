@@ -9,6 +9,19 @@ from quickstart import reference
 from quickstart.config import SETTINGS, Settings, load
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = {
+    "image": "riva",
+    "ssl_use_mutual_auth": "false",
+    "riva_target_gpu_family": "tegra",
+    "riva_tegra_platform": "xavier",
+    "asr_language_code": "de-DE en-US",
+    "asr_accessory_model": "silero",
+    "tts_language_code": "de-DE",
+    "nmt_remote_asr_service": "host:1",
+    "nmt_remote_tts_service": "host:1",
+    "RIVA_EULA": "accept",
+    "models_asr": "nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0",
+}
 
 
 def test_example_file_is_fresh() -> None:
@@ -37,6 +50,8 @@ def test_example_uncommented_is_the_default(tmp_path: Path) -> None:
 def test_every_variable_in_the_table_works(name: str) -> None:
     """Each environment variable that the table names sets its key."""
     for variable in SETTINGS[name].variables:
-        value = {"bool": "true", "int": "7", "str": "auto"}[SETTINGS[name].kind]
-        value = "de-DE" if name == "asr_language_code" else value
-        assert load(environ={variable: value}).origins[name] == f"environment {variable}"
+        value = {"bool": "false", "int": "7"}.get(SETTINGS[name].kind, EXAMPLES.get(name, "auto"))
+        pair = {"ssl_server_cert": "ssl_server_key", "ssl_server_key": "ssl_server_cert"}
+        needed = [f"{pair[name]}=/pem"] if name in pair else []
+        loaded = load(overrides=needed, environ={variable: value})
+        assert loaded.origins[name] == f"environment {variable}"

@@ -14,7 +14,7 @@ PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
     "typer": {"cli.py"},
-    "dotenv": {"config.py"},
+    "dotenv": {"config/layers.py"},
     "rich": {"console.py"},
     "grpc": {"client.py"},
     "riva": {"client.py"},

@@ -21,7 +21,7 @@ DATA = bytes(range(256)) * 9000
 def artifact(data: bytes = DATA, size: int | None = None) -> Artifact:
     digest = hashlib.sha256(data).hexdigest()
     count = len(data) if size is None else size
-    return Artifact("asr", "en-US", "m", "n", "1", "embedded", "a.rmir", count, digest)
+    return Artifact("asr", "en-US", "m", "n", "1", "embedded", "n", "a.rmir", count, digest)
 
 
 @dataclass
