@@ -25,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Deploy every pipeline (.rmir) of a folder; their key stands in"
         " the environment variable MODEL_DEPLOY_KEY.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"deploy_all_models {__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"deploy_all_models {__version__}")
     parser.add_argument("-f", "--force", action="store_true", help="replace deployed models")
     parser.add_argument("rmirs", type=Path, metavar="RMIR_DIR", help="folder of pipelines")
     parser.add_argument("repository", type=Path, metavar="MODEL_DIR", help="folder to deploy to")
