@@ -28,7 +28,9 @@ _WEIGHTS = {
     "onnxruntime_onnx": "model.onnx",
     "onnxruntime": "model.onnx",
 }
-_PIPELINES = re.compile(r"asr-bls-ensemble$|-asr-(streaming|offline)|ensemble|^riva[-_]punctuation")
+_PIPELINES = re.compile(
+    r"(?!riva-(trt|onnx|nemo)-).*(-asr-(streaming|offline)|ensemble|punctuation)"
+)
 _LANGUAGE = re.compile(r"\b[a-z]{2}-[A-Z]{2}\b")
 
 
@@ -119,7 +121,7 @@ def _by_archive(log: Iterable[str]) -> list[tuple[str, ...]]:
 
 def _models(rmir: str, directories: Sequence[str]) -> list[Model]:
     """Return the models that the directories of one archive make up."""
-    tops = [name for name in directories if _PIPELINES.search(name)] or list(directories[-1:])
+    tops = [name for name in directories if _PIPELINES.match(name)] or list(directories[-1:])
     return [_model(rmir, top, tuple(directories)) for top in tops]
 
 
