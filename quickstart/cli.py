@@ -28,6 +28,8 @@ _PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 app = typer.Typer(name="riva-qs", pretty_exceptions_enable=False, **_PLAIN)
 config_app = typer.Typer(help="Look at the configuration.", **_PLAIN)
 app.add_typer(config_app, name="config")
+image_app = typer.Typer(help="Build and list our images.", **_PLAIN)
+app.add_typer(image_app, name="image")
 
 # What Typer raises for a wrong command line: its own class, or in older versions Click's.
 _TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]
@@ -165,6 +167,9 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.", metavar="N")
     ] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Of the run before this one.")
+    ] = False,
 ) -> None:
     """Print the log of the server."""
     from quickstart import log
@@ -172,7 +177,7 @@ def logs(
 
     if follow and _session.json:
         raise UsageError("--json prints one object, and --follow never ends", "drop one of them")
-    query = LogQuery(tail, log.parse_since(since) if since else None, follow)
+    query = LogQuery(tail, log.parse_since(since) if since else None, follow, previous)
     lines = _session.suite().backend.logs(query)
     if _session.json:
         _session.console.result("", {"verb": "logs", "lines": list(lines)})
@@ -251,6 +256,38 @@ def config_example() -> None:
     _session.console.result(
         reference.example(), {"verb": "config example", "text": reference.example()}
     )
+
+
+@image_app.command("build")
+def image_build(
+    variant: Annotated[
+        str, typer.Option(help="cpu, cuda, jetpack6 or jetpack7 [by --platform].")
+    ] = "",
+    platform: Annotated[
+        str, typer.Option(help="linux/amd64 or linux/arm64 [the engine's].", metavar="OS/ARCH")
+    ] = "",
+    base: Annotated[
+        str, typer.Option(help="The image to stand on, instead of the table's.", metavar="IMAGE")
+    ] = "",
+    builder: Annotated[
+        str, typer.Option(help="The image to install in, instead of the table's.", metavar="IMAGE")
+    ] = "",
+    tag: Annotated[str, typer.Option(help="The name of the image.", metavar="NAME:TAG")] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Build the image that deploys and serves."""
+    from quickstart import images
+
+    bases = images.Bases(builder, base)
+    _session.show(images.build(_session.console, variant, platform, bases, tag, dry_run=dry_run))
+
+
+@image_app.command("list")
+def image_list() -> None:
+    """Print the images that can be built, and those that the engine has."""
+    from quickstart import images
+
+    _session.show(images.listing())
 
 
 def main() -> NoReturn:

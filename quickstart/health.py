@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from quickstart.backends.base import Backend, Exit, Model
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.25
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 
@@ -143,7 +143,7 @@ class ServiceProbe:
         running = self.backend.state()
         if running is None:
             return Check(ok=False, detail="no server runs")
-        return Check(ok=True, detail=f"the server runs (pid {running.pid})")
+        return Check(ok=True, detail=f"the server runs ({running})")
 
     def loaded(self) -> Check:
         """Ask whether the server lists every model that was deployed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,13 @@ class Suite:
 
 def init(suite: Suite, *, dry_run: bool = False) -> Result:
     """Fetch what the settings need, deploy it beside what is served, and swap in one step."""
-    engine = suite.backend.engine()
+    prepared = suite.backend.prepare(suite.console, dry_run=dry_run)
     artifacts = catalog.wanted(suite.settings)
     suite.store.check_ours()
     if dry_run:
-        return _plan_init(suite, engine, artifacts)
+        engine = {} if prepared else suite.backend.engine()
+        return _plan_init(suite, prepared, engine, artifacts)
+    engine = suite.backend.engine()
     suite.console.note(f"backend: {suite.backend.name} ({suite.why}); models: {suite.store.root}")
     with suite.store.locked("init"):
         _sweep(suite)
@@ -83,11 +86,17 @@ def init(suite: Suite, *, dry_run: bool = False) -> Result:
     return Result((*lines, *_outdated(suite, deployed)), facts, "next: riva-qs start")
 
 
-def _plan_init(suite: Suite, engine: dict[str, str], artifacts: tuple[Artifact, ...]) -> Result:
+def _plan_init(
+    suite: Suite,
+    prepared: tuple[str, ...],
+    engine: dict[str, str],
+    artifacts: tuple[Artifact, ...],
+) -> Result:
     """Say what `init` would do."""
     here = suite.store
     fresh = [a for a in artifacts if not _is_there(here, a)]
-    steps = [f"fetch {a.file} ({transfer.size_text(a.size)}) into {here.rmir}" for a in fresh]
+    steps = [*prepared]
+    steps += [f"fetch {a.file} ({transfer.size_text(a.size)}) into {here.rmir}" for a in fresh]
     rmirs = here.rmirs()
     if not (rmirs or artifacts):
         raise _no_archives(here)
@@ -157,11 +166,14 @@ def _deploy(suite: Suite, rmirs: tuple[Rmir, ...], engine: dict[str, str]) -> St
     """Deploy all archives into a new generation and publish it."""
     here, key = suite.store, suite.settings.model_deploy_key
     transfer.check_space(here.root, 2 * sum(rmir.size for rmir in rmirs))
-    paths = [here.rmir / rmir.name for rmir in rmirs]
+    paths = [str((here.rmir / rmir.name).relative_to(here.root)) for rmir in rmirs]
     title = f"deploying {', '.join(rmir.name for rmir in rmirs)}"
     with here.draft() as draft, suite.console.activity(title) as report_line:
         report = suite.backend.deploy(
-            paths, draft / "models", key, lambda line: report_line(log.message(line))
+            paths,
+            str(draft.relative_to(here.root)),
+            key,
+            lambda line: report_line(log.message(line)),
         )
         stamp = here.publish(draft, rmirs, engine, report.models)
     _sweep(suite)
@@ -216,22 +228,25 @@ def _plan_start(suite: Suite, spec: ServerSpec) -> Result:
     running = suite.backend.state()
     step = f"start a server at {spec.uri} on generation {spec.generation}"
     if running:
-        same = running.digest == spec.digest
-        step = f"reuse the server (pid {running.pid})" if same else f"stop the server, then {step}"
-    return Result((f"would {step}",), suite.facts("start", dry_run=True, steps=[step]))
+        same = running.digest == suite.backend.digest(spec)
+        step = f"reuse the server ({running})" if same else f"stop the server, then {step}"
+    details = suite.backend.plan(spec)
+    data = suite.facts("start", dry_run=True, steps=[step], details=list(details))
+    return Result((f"would {step}", *details), data)
 
 
 def _serve(suite: Suite, spec: ServerSpec) -> tuple[Running, str]:
     """Return a running server that fits the settings, and how it came to run."""
     running, how = suite.backend.state(), "started"
-    if running and running.digest == spec.digest:
-        suite.console.note(f"already running (pid {running.pid}) with these settings: reused")
+    if running and running.digest == suite.backend.digest(spec):
+        suite.console.note(f"already running ({running}) with these settings: reused")
         return running, "reused"
     if running:
         suite.console.note("the settings or models have changed since the server was started")
         suite.console.note(suite.backend.stop())
         how = "restarted"
-    return suite.backend.serve(spec, suite.store.repository(spec.generation)), how
+    repository = suite.store.repository(spec.generation).relative_to(suite.store.root)
+    return suite.backend.serve(spec, str(repository)), how
 
 
 def _await(suite: Suite, probe: health.ServiceProbe, *, started: bool) -> health.Health:
@@ -263,7 +278,13 @@ def status(suite: Suite) -> Result:
     state = _health_of(suite, running)
     uri = running.uri if running else ""
     lines = [f"{name}: {_yes(check)}" for name, check in _checks(state).items()]
-    data = suite.facts("status", uri=uri, pid=running.pid if running else None, **_as_data(state))
+    vitals = suite.backend.vitals() if running else {}
+    lines += [
+        f"{name.removesuffix('_s').removesuffix('_bytes')}: {_vital(name, value)}"
+        for name, value in vitals.items()
+    ]
+    facts = {"uri": uri, "pid": running.pid if running else None, **vitals}
+    data = suite.facts("status", **facts, **_as_data(state))
     next_step = "" if running else "next: riva-qs start"
     code = 0 if state.ready else NotReadyError.code
     return Result(tuple(lines), data, next_step, code)
@@ -274,7 +295,7 @@ def _health_of(suite: Suite, running: Running | None) -> health.Health:
     if running is None:
         return health.Health(health.Check(ok=False, detail="no server runs"))
     if not running.uri:
-        alive = health.Check(ok=True, detail=f"a server runs (pid {running.pid})")
+        alive = health.Check(ok=True, detail=f"a server runs ({running})")
         unknown = health.Check(ok=False, detail="its start was cut short; start it again")
         return health.Health(alive, unknown)
     path, audio = _recording(suite.settings)
@@ -287,6 +308,13 @@ def _health_of(suite: Suite, running: Running | None) -> health.Health:
 def _checks(state: health.Health) -> dict[str, health.Check]:
     """Return the three questions by name."""
     return {"alive": state.alive, "loaded": state.loaded, "answers": state.answers}
+
+
+def _vital(name: str, value: str | int) -> str:
+    """Return a fact of a running server for people."""
+    if name == "memory_bytes":
+        return transfer.size_text(int(value))
+    return str(timedelta(seconds=int(value))) if name == "uptime_s" else str(value)
 
 
 def _yes(check: health.Check) -> str:
@@ -306,9 +334,9 @@ def stop(suite: Suite, *, dry_run: bool = False) -> Result:
     if running is None:
         return Result(("no server runs: nothing to stop",), suite.facts("stop", stopped=False))
     if dry_run:
-        step = f"stop the server (pid {running.pid})"
+        step = f"stop the server ({running})"
         return Result((f"would {step}",), suite.facts("stop", dry_run=True, steps=[step]))
-    suite.console.note(f"stopping the server (pid {running.pid})")
+    suite.console.note(f"stopping the server ({running})")
     return Result((suite.backend.stop(),), suite.facts("stop", stopped=True, pid=running.pid))
 
 
@@ -318,8 +346,9 @@ def clean(suite: Suite, *, dry_run: bool = False, yes: bool = False) -> Result:
     made, running = here.belongings(), suite.backend.state()
     kept = sorted({here.rmir / r.name for r in here.rmirs()} - set(made))
     sizes = [f"{path} ({transfer.size_text(store.size_of(path))})" for path in made]
-    stops = [f"stop the server (pid {running.pid})"] if running else []
-    steps = [*stops, *(f"remove {size}" for size in sizes)]
+    stops = [f"stop the server ({running})"] if running else []
+    others = suite.backend.belongings()
+    steps = [*stops, *(f"remove {each}" for each in (*others, *sizes))]
     data = suite.facts("clean", steps=steps, kept=list(map(str, kept)))
     keeps = tuple(f"keeps {path}" for path in kept)
     if dry_run or not steps:
@@ -332,6 +361,7 @@ def clean(suite: Suite, *, dry_run: bool = False, yes: bool = False) -> Result:
     with here.locked("clean"):
         if running:
             suite.console.note(suite.backend.stop())
+        suite.backend.remove()
         for path in made:
             store.remove(path)
         here.remove_empty()

@@ -28,6 +28,7 @@ REQUIREMENTS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write the golden files anew")
     for name in REQUIREMENTS:
         parser.addoption(f"--require-{name}", action="store_true", help=f"fail without {name}")
 

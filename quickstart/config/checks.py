@@ -115,6 +115,13 @@ def wrong_gpus(value: str) -> str:
     return f'"{value}" is none of auto, none, all, a number of GPUs, device=0 or device=0,1'
 
 
+def wrong_memory(value: str) -> str:
+    """Say what is wrong with a limit of memory."""
+    if re.fullmatch(r"([1-9]\d*[bkmgBKMG]?)?", value):
+        return ""
+    return f'"{value}" is no amount of memory such as 512m or 8g'
+
+
 def wrong_references(value: tuple[str, ...]) -> str:
     """Say what is wrong with a list of models."""
     from quickstart.locators import wrong_reference

@@ -252,6 +252,18 @@ class Settings:
         "all, a number, or device=0 and device=0,1 as `docker --gpus` takes them.",
         check=checks.wrong_gpus,
     )
+    container_gpu_access: str = key(
+        "auto",
+        "How a container gets its GPUs: gpus (device requests, as `docker run --gpus`), runtime\n"
+        "(--runtime=nvidia), cdi, or auto, which decides by `docker info` and says why.",
+        choices=("auto", "gpus", "runtime", "cdi"),
+    )
+    container_memory: str = key(
+        "",
+        "The most memory that a container may hold, as `docker run --memory` takes it: 8g.\n"
+        "Empty: no limit.",
+        check=checks.wrong_memory,
+    )
     riva_speech_api_host: str = key(
         "127.0.0.1",
         "The address that the gRPC service listens on. 0.0.0.0 lets other machines in, as the\n"

@@ -13,6 +13,7 @@ import quickstart
 PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
+    "docker": {"backends/engine.py"},
     "typer": {"cli.py"},
     "dotenv": {"config/layers.py"},
     "rich": {"console.py"},
