@@ -97,6 +97,15 @@ def wanted(settings: Settings) -> tuple[Artifact, ...]:
     return tuple(unique.values())
 
 
+def cautions(settings: Settings) -> tuple[str, ...]:
+    """Return what is allowed, and yet may surprise."""
+    others = [code for code in settings.asr_language_code if code != "en-US"]
+    nlp = settings.image == "riva" and settings.service_enabled_nlp
+    if nlp and settings.service_enabled_asr and others and len(settings.asr_language_code) > 1:
+        return (f"language processing knows en-US only, not {', '.join(others)}",)
+    return ()
+
+
 def _listed(settings: Settings) -> set[str]:
     """Return the services whose models the settings list themselves."""
     return {service for service in SERVICES if getattr(settings, f"models_{service}")}

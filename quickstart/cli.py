@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 app = typer.Typer(name="riva-qs", pretty_exceptions_enable=False, **_PLAIN)
-config_app = typer.Typer(help="Look at the configuration.", **_PLAIN)
+config_app = typer.Typer(help="Look at the configuration, or make one.", **_PLAIN)
 app.add_typer(config_app, name="config")
 image_app = typer.Typer(help="Build and list our images.", **_PLAIN)
 app.add_typer(image_app, name="image")
@@ -235,8 +235,13 @@ def config_show(
 
 @config_app.command("validate")
 def config_validate() -> None:
-    """Read the configuration and report every problem in it."""
+    """Read the configuration and report every problem in it, the models it asks for included."""
+    from quickstart import catalog
+
     loaded = _session.load()
+    models = [artifact.reference for artifact in catalog.wanted(loaded.settings)]
+    for text in catalog.cautions(loaded.settings):
+        _session.console.warn(text)
     given = list(loaded.given)
     source = str(loaded.file) if loaded.file else "no configuration file"
     data = {
@@ -244,8 +249,59 @@ def config_validate() -> None:
         "valid": True,
         "file": str(loaded.file or ""),
         "given": given,
+        "models": models,
     }
     _session.console.result(f"{source}: no problem; {len(given)} keys are set", data)
+
+
+@config_app.command("diff")
+def config_diff(
+    other: Annotated[
+        Path | None, typer.Argument(help="Another configuration file.", metavar="[FILE]")
+    ] = None,
+) -> None:
+    """Print how the values differ from the defaults, or from those of another file."""
+    from quickstart.config import differences, load
+
+    loaded = _session.load()
+    found = differences(loaded, load(other, environ={}) if other else None)
+    lines = [line for each in found for line in each.lines()]
+    rows = {d.name: {"value": d.value, "other": d.other, "origin": d.origin} for d in found}
+    data = {"verb": "config diff", "against": str(other or "default"), "differences": rows}
+    _session.console.result("\n".join(lines), data)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print a JSON Schema of all keys, for editors and programs."""
+    import json
+
+    from quickstart import reference
+
+    schema = reference.schema()
+    text = json.dumps(schema, indent=2)
+    _session.console.result(text, {"verb": "config schema", "schema": schema})
+
+
+@config_app.command("import")
+def config_import(
+    file: Annotated[Path, typer.Argument(help="An official config.sh.", metavar="CONFIG.SH")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+) -> None:
+    """Print an official config.sh as a config.env; the file is read, never executed."""
+    from quickstart import legacy
+
+    imported = legacy.import_config(file)
+    for note in imported.notes:
+        _session.console.warn(f"not taken over: {note}")
+    if output:
+        legacy.write(output, imported, replace=force)
+        _session.console.note(f"next: riva-qs -c {output} config validate")
+    data = {"verb": "config import", "file": str(output or ""), **vars(imported)}
+    _session.console.result("" if output else imported.text, data)
 
 
 @config_app.command("example")
