@@ -108,7 +108,7 @@ def _content(
     stamp = here.current() if "models" in wanted else None
     if stamp is not None:
         manifest |= {"stamp": asdict(stamp), "lock": here.lock_file()}
-        for file in stamp.files:
+        for file in {(f.size, f.sha256): f for f in reversed(stamp.files)}.values():
             relative = f"generations/{stamp.generation}/models/{file.name}"
             members.append(Member(File(f"models/{file.name}", file.size, file.sha256), relative))
     if "images" in wanted:
@@ -309,8 +309,10 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if stamp is not None:
         if not _GENERATION.fullmatch(str(stamp.generation)):
             yield f"{stamp.generation!r} is no generation"
-        stamped = {(f"models/{f.name}", f.size, f.sha256) for f in stamp.files}
-        if stamped != {(f.name, f.size, f.sha256) for f in manifest.of("models")}:
+        if not all(_has_place(File(f"models/{f.name}", 0, "")) for f in stamp.files):
+            yield "its models lead elsewhere"
+        stamped = {(f.size, f.sha256) for f in stamp.files}
+        if stamped != {(f.size, f.sha256) for f in manifest.of("models")}:
             yield "its models are not those of its stamp"
     if {row["member"] for row in manifest.images} != {f.name for f in manifest.of("images")}:
         yield "its images are not those that it names"
@@ -442,6 +444,9 @@ def _take_models(here: Store, manifest: Manifest, folder: Path) -> Stamp | None:
     if stamp.generation in here.generations():
         here.remove([f"generations/{stamp.generation}"])
     with here.draft() as draft:
-        for file in manifest.of("models"):
-            here.place.bring(folder / file.name, f"{draft}/{file.name}", file.size, file.sha256)
+        staged = {(file.size, file.sha256): folder / file.name for file in manifest.of("models")}
+        for file in stamp.files:
+            # What the generation has twice, the bundle has once.
+            copy = shutil.copyfile(staged[file.size, file.sha256], folder / "copy")
+            here.place.bring(copy, f"{draft}/models/{file.name}", file.size, file.sha256)
         return here.publish_stamped(draft, stamp, manifest.lock)

@@ -298,13 +298,14 @@ class Folder:
         shutil.rmtree(path)
 
     def _share(self, models: Path, files: list[Plain]) -> None:
-        """Make files of a draft links to the same files of generations that are there."""
+        """Make files of a draft links to the same files, there or in other generations."""
         known = dict(self._shareable())
         for file in files:
             path, twin = models / file["name"], known.get((file["size"], file["sha256"]))
             # A damaged twin must not spread.
             if twin and file["size"] and not _wrong(twin.parent, {**file, "name": twin.name}):
                 _replace_by_link(path, twin)
+            known[file["size"], file["sha256"]] = path
 
     def _shareable(self) -> Iterator[tuple[tuple[int, str], Path]]:
         """Yield the files of all generations, by size and hash."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import socket
+import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import quickstart
-from quickstart.errors import IntegrityError, RivaQsError, from_exit_code
+from quickstart.errors import IntegrityError, OutOfResourceError, RivaQsError, from_exit_code
 from quickstart.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ _PACKAGES = ("quickstart", "quickstart/store")
 _ROOT = "/data"
 _HEADER, _STDOUT = 8, 1
 _CHUNK = 1 << 20
+_PATIENCE = 10
 _BOOT = (
     "import sys, tempfile; size = int(sys.stdin.buffer.readline());"
     " file = tempfile.NamedTemporaryFile(suffix='.zip'); file.write(sys.stdin.buffer.read(size));"
@@ -82,6 +86,8 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
+        if path.parent.parent == staging():
+            shutil.rmtree(path.parent)
 
     def read(self, relative: str, sink: BinaryIO) -> None:
         """Copy a file of the volume to a stream."""
@@ -132,7 +138,20 @@ class Volume:
             self._agent.channel.close()
         self._agent = None
         if remove:
-            self.engine.remove_volume(self.name)
+            self._remove_volume()
+
+    def _remove_volume(self) -> None:
+        """Remove the volume, once the agent's container is gone too."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self.engine.remove_volume(self.name)
+            except OutOfResourceError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 class Agent:
@@ -191,9 +210,9 @@ class Agent:
 class _Channel:
     """The socket of an attached container, without Docker's frames."""
 
-    def __init__(self, socket: Any) -> None:  # noqa: ANN401 - what the SDK gives
-        socket.settimeout(None)
-        self._socket = socket
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - what the SDK gives
+        connection.settimeout(None)
+        self._socket = connection
         self._ready = b""
         self._complaints = b""
 
@@ -220,8 +239,6 @@ class _Channel:
 
     def close(self) -> None:
         """Hang up, which ends the program, and wait for its end."""
-        import socket
-
         self._socket.shutdown(socket.SHUT_WR)
         for _ in iter(lambda: self._socket.recv(_CHUNK), b""):
             pass
@@ -259,8 +276,6 @@ class _Channel:
 
 def staging() -> Path:
     """Return the folder where downloads for volumes wait."""
-    import os
-
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "riva-qs" / "staged"
 
