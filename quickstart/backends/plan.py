@@ -97,10 +97,16 @@ def deploy(
         made = replace(made, command=("riva-deploy", *report, *archives, f"/data/{draft}/models"))
     return replace(
         made,
+        name=deploy_name(settings),
         secrets=("MODEL_DEPLOY_KEY",) if keyed else (),
         labels=((f"{LABEL}.role", DEPLOY), (f"{LABEL}.store", host.store)),
         memory=bytes_of(settings.container_memory),
     )
+
+
+def deploy_name(settings: Settings) -> str:
+    """Return the name of the container that deploys: the official one for NVIDIA's image."""
+    return "riva-service-maker" if settings.image == "riva" else f"{settings.riva_daemon_speech}-deploy"
 
 
 def bytes_of(text: str) -> int:
@@ -207,7 +213,7 @@ def _tls(settings: Settings) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
 def _open_deploy(host: Host) -> ContainerSpec:
     """Return the container in which our image deploys."""
     return ContainerSpec(
-        name="riva-service-maker",
+        name="",
         image=host.image,
         command=(),
         mounts=(Mount(host.store, "/data"),),
@@ -219,7 +225,7 @@ def _open_deploy(host: Host) -> ContainerSpec:
 def _riva_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
     """Return the container in which NVIDIA's image deploys, as riva_init.sh runs it."""
     return ContainerSpec(
-        name="riva-service-maker",
+        name="",
         image=host.image,
         command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner, *rmirs),
         mounts=(Mount(host.store, "/store"),),
