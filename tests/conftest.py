@@ -30,9 +30,10 @@ settings.load_profile("riva-qs")
 
 def _no_engine() -> str:
     """Return why containers cannot be tested here; empty where they can."""
-    from docker import APIClient  # noqa: PLC0415 - only where a test needs it
     from docker.errors import DockerException  # noqa: PLC0415 - as above
     from docker.utils import kwargs_from_env  # noqa: PLC0415 - as above
+
+    from docker import APIClient  # noqa: PLC0415 - only where a test needs it
 
     try:
         engine = APIClient(version="auto", timeout=10, **kwargs_from_env())
@@ -46,7 +47,9 @@ def _no_engine() -> str:
 
 REQUIREMENTS: dict[str, Callable[[], str]] = {
     "nemo": lambda: "" if find_spec("nemo") else "NeMo is not installed (extra 'nemo')",
-    "recordings": lambda: "" if RECORDINGS else "RIVA_TEST_RECORDINGS names no folder of recordings",
+    "recordings": lambda: (
+        "" if RECORDINGS else "RIVA_TEST_RECORDINGS names no folder of recordings"
+    ),
     "docker": _no_engine,
     "emulation": lambda: "" if _EMULATOR.exists() else "this kernel runs no aarch64 programs",
 }

@@ -22,6 +22,7 @@ LABEL = "riva-qs"
 GRPC_PORT = 50051
 LISTING = "/tmp/riva-qs-listing"  # noqa: S108 - in the container, which has nothing else in it
 _TRITON_PORTS = (8000, 8001, 8002)
+_RIVA_LIMITS = (("memlock", -1), ("stack", 67108864))
 _JETSON_PORT = 8888
 _JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -106,7 +107,11 @@ def deploy(
 
 def deploy_name(settings: Settings) -> str:
     """Return the name of the container that deploys: the official one for NVIDIA's image."""
-    return "riva-service-maker" if settings.image == "riva" else f"{settings.riva_daemon_speech}-deploy"
+    return (
+        "riva-service-maker"
+        if settings.image == "riva"
+        else f"{settings.riva_daemon_speech}-deploy"
+    )
 
 
 def bytes_of(text: str) -> int:
@@ -165,7 +170,7 @@ def _riva_server(settings: Settings, host: Host) -> ContainerSpec:
         ports=_riva_ports(settings, tegra=tegra),
         gpu=host.gpu,
         devices=tuple(d for d in _JETSON_DEVICES if d in host.devices) if tegra else (),
-        ulimits=(("memlock", -1), ("stack", 67108864)),
+        ulimits=_RIVA_LIMITS if settings.container_ulimits else (),
         ipc="host",
         init=True,
     )

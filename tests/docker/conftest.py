@@ -130,8 +130,8 @@ def speech() -> str:
 @pytest.fixture(scope="session")
 def nvidia(speech: str) -> str:
     """The stand-in for NVIDIA's image."""
-    file = str(HERE / "stand_in.Dockerfile")
-    docker("build", "--quiet", f"--build-arg=SPEECH={speech}", f"--tag={NVIDIA}", f"--file={file}", str(HERE))  # fmt: skip
+    options = [f"--build-arg=SPEECH={speech}", f"--file={HERE}/stand_in.Dockerfile"]
+    docker("build", "--quiet", *options, f"--tag={NVIDIA}", str(HERE))
     return NVIDIA
 
 
