@@ -11,15 +11,21 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import riva.client
 
 import quickstart
+from quickstart import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(quickstart.__file__).parents[1]
 ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 HERE = Path(__file__).parent
+SAID = "four one seven two nine six"
 SPEECH, NVIDIA = "riva-qs-test/speech:cpu", "riva-qs-test/nvidia:2.19.0"
 BASES = ["--base=riva-qs-test/base:amd64", "--builder=riva-qs-test/python:amd64"]
 
@@ -111,6 +117,14 @@ class Place:
         return found
 
 
+def hear(port: int) -> str:
+    """Return what the official client hears in the packaged sample through a port."""
+    auth = riva.client.Auth(uri=f"127.0.0.1:{port}")
+    config = riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1)
+    answer = riva.client.ASRService(auth).offline_recognize(catalog.sample().read_bytes(), config)
+    return " ".join(result.alternatives[0].transcript.strip() for result in answer.results)
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:
@@ -136,7 +150,7 @@ def nvidia(speech: str) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path, speech: str, request: pytest.FixtureRequest) -> Place:
+def place(tmp_path: Path, speech: str) -> Iterator[Place]:
     """A place for the user's own archive, on our image; its containers end with the test."""
     made = Place(tmp_path, f"riva-qs-test-{secrets.token_hex(4)}", free_port())
     made.configure(
@@ -150,10 +164,8 @@ def place(tmp_path: Path, speech: str, request: pytest.FixtureRequest) -> Place:
     )
     made.bring("mine.rmir")
     names = [made.name, f"{made.name}-deploy"]
-    request.addfinalizer(
-        lambda: subprocess.run(["docker", "rm", "-fv", *names], capture_output=True, check=False)
-    )
-    return made
+    yield made
+    subprocess.run(["docker", "rm", "-fv", *names], capture_output=True, check=False)
 
 
 @pytest.fixture

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from quickstart import __version__, images
 
 from .conftest import BASES, ROOT, docker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.docker
 PROGRAMS = ["nemo2riva", "riva-build", "riva-deploy", "start-riva", "deploy_all_models"]
@@ -71,7 +74,7 @@ def test_code_is_a_small_layer_of_its_own(speech: str) -> None:
 
 
 def test_an_installed_wheel_builds_the_same(tmp_path: Path) -> None:
-    """The context of a wheel is that of its checkout, byte for byte, so the engine's cache holds."""
+    """A wheel builds of the same bytes as its checkout, so that the engine's cache holds."""
     pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps"]
     subprocess.run([*pip, f"--target={tmp_path}/site", str(ROOT)], check=True, timeout=200)
     sums = []

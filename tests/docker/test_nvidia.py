@@ -72,18 +72,19 @@ def test_the_enterprise_key_reaches_the_server_alone(riva: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("archive", "words"),
+    ("archive", "others", "words"),
     [
-        ("lost.rmir", r"of lost\.rmir, mine\.rmir only 1 became a model"),
-        ("half.rmir", r"has no 1/model\.onnx"),
+        ("lost.rmir", ["mine.rmir"], r"of lost\.rmir, mine\.rmir only 1 became a model"),
+        ("half.rmir", [], r"has no 1/model\.onnx"),
     ],
 )
-def test_a_deploy_that_lies(riva: Place, archive: str, words: str) -> None:
+def test_a_deploy_that_lies(riva: Place, archive: str, others: list[str], words: str) -> None:
     """An exit status of 0 hides nothing: what worked goes on, and the error says what lacks."""
     riva.ok("init")
     riva.ok("start")
     before = riva.json("status")
-    riva.bring(archive)
+    (riva.folder / "models-here" / "rmir" / "mine.rmir").unlink()
+    riva.bring(archive, *others)
     text = riva.fails(1, "init")
     assert re.search(words, text), text
     after = riva.json("status")

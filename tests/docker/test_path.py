@@ -10,26 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import riva.client
 
-from quickstart import catalog
-
-from .conftest import docker
+from .conftest import SAID, docker, hear
 
 if TYPE_CHECKING:
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
-SAID = "four one seven two nine six"
-
-
-def heard(place: Place) -> str:
-    """Return what the official client hears through the published port."""
-    auth = riva.client.Auth(uri=f"127.0.0.1:{place.port}")
-    config = riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1)
-    audio = catalog.sample().read_bytes()
-    answer = riva.client.ASRService(auth).offline_recognize(audio, config)
-    return " ".join(result.alternatives[0].transcript.strip() for result in answer.results)
 
 
 def test_from_archive_to_words_and_back(place: Place) -> None:
@@ -37,7 +24,7 @@ def test_from_archive_to_words_and_back(place: Place) -> None:
     assert "deployed" in place.ok("init")
     assert "reused" in place.ok("init")
     assert "is ready at" in place.ok("start")
-    assert heard(place) == SAID
+    assert hear(place.port) == SAID
     status = place.json("status")
     assert status["ready"]
     assert status["image"] == "riva-qs-test/speech:cpu"
@@ -81,7 +68,7 @@ def test_a_server_that_was_killed(serving: Place) -> None:
     assert "alive: no" in text
     serving.ok("start")
     assert serving.inspect()["Id"] != before
-    assert heard(serving) == SAID
+    assert hear(serving.port) == SAID
     previous = serving.ok("logs", "--previous")
     assert "Riva server is ready" in previous
     assert heard_times(previous) < heard_times(serving.ok("logs"))
@@ -118,7 +105,7 @@ def test_a_deploy_out_of_memory_keeps_what_was(serving: Place) -> None:
     serving.bring("more.rmir")
     serving.configure(container_memory="40m")
     assert "out of memory" in serving.fails(7, "init")
-    assert heard(serving) == SAID
+    assert hear(serving.port) == SAID
     assert serving.json("status")["ready"]
 
 

@@ -52,7 +52,7 @@ def test_an_image_of_another_architecture(deployed: Place, tmp_path: Path) -> No
     empty = tmp_path / "root.tar"
     tarfile.open(empty, "w").close()
     name = "riva-qs-test/foreign:s390x"
-    command = [ROOT / ".ci" / "docker-archive", empty, "s390x", name]
+    command = [str(ROOT / ".ci" / "docker-archive"), str(empty), "s390x", name]
     docker("load", stdin=subprocess.run(command, capture_output=True, check=True).stdout)
     text = deployed.fails(5, "--set", f"image_speech_api={name}", "start")
     assert "is for linux/s390x, and this machine is linux/amd64" in text
