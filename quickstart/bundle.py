@@ -267,7 +267,7 @@ def _manifest(source: Path, tar: tarfile.TarFile) -> Manifest:
         manifest = _parsed(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(source, f"its manifest makes no sense: {error!r}") from error
-    for problem in _problems(manifest):
+    for problem in (*_problems(manifest), *_problems_of_models(manifest)):
         raise _refused(source, problem)
     if sum(file.size for file in manifest.members) > source.stat().st_size:
         raise _refused(source, "it is shorter than what it says to hold")
@@ -303,6 +303,12 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     hashes = (re.fullmatch("[0-9a-f]{64}", str(f.sha256)) for f in manifest.members)
     if not (all(numbers) and all(hashes)):
         yield "its sizes or hashes are none"
+    if {row["member"] for row in manifest.images} != {f.name for f in manifest.of("images")}:
+        yield "its images are not those that it names"
+
+
+def _problems_of_models(manifest: Manifest) -> Iterator[str]:
+    """Yield what must not be in a manifest's stamp."""
     stamp = manifest.stamp
     if stamp is None and manifest.of("models"):
         yield "it has models and no stamp"
@@ -314,8 +320,6 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         stamped = {(f.size, f.sha256) for f in stamp.files}
         if stamped != {(f.size, f.sha256) for f in manifest.of("models")}:
             yield "its models are not those of its stamp"
-    if {row["member"] for row in manifest.images} != {f.name for f in manifest.of("images")}:
-        yield "its images are not those that it names"
 
 
 def _has_place(file: File) -> bool:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 15
 _SIGNALLED = 128
-_DEPLOY = "riva-service-maker"
 
 
 class Docker:
@@ -56,6 +55,7 @@ class Docker:
         self._settings = settings
         self._engine = engine
         self._name = settings.riva_daemon_speech
+        self._names = (self._name, plan.deploy_name(settings))
         self._location = location
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
         self._kept = Path(state).expanduser() / "riva-qs" / self._name
@@ -271,13 +271,13 @@ class Docker:
 
     def belongings(self) -> tuple[str, ...]:
         """Return what the backend itself has made: containers and kept logs."""
-        names = [n for n in (self._name, _DEPLOY) if self._has(n)]
+        names = [n for n in self._names if self._has(n)]
         kept = [f"the kept logs {self._kept}"] if self._kept.is_dir() else []
         return (*(f"the container {name}" for name in names), *kept)
 
     def remove(self) -> None:
         """Remove what `belongings` names."""
-        for name in (self._name, _DEPLOY):
+        for name in self._names:
             if self._has(name):
                 self._engine.remove(name)
         for path in self._kept.glob("*"):

@@ -18,6 +18,7 @@ from quickstart.errors import (
     OutOfResourceError,
     RivaQsError,
     UnsupportedError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -328,9 +329,10 @@ def connect() -> Engine:
         NotAuthorisedError: This user may not talk to it.
         NotReadyError: It does not answer.
     """
-    from docker import APIClient
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
+
+    from docker import APIClient
 
     options = kwargs_from_env()
     address = str(options.get("base_url") or "unix:///var/run/docker.sock")
@@ -403,8 +405,9 @@ _MEANINGS: tuple[tuple[str, type[RivaQsError], str], ...] = (
     ),
     (
         (
-            "could not select device driver|unknown or invalid runtime name|nvidia-container-cli"
-            "|unresolvable cdi devices|invoking the nvidia container runtime hook directly"
+            "could not select device driver|unknown or invalid runtime name"
+            "|unknown runtime specified|nvidia-container-cli|unresolvable cdi devices"
+            "|invoking the nvidia container runtime hook directly"
         ),
         UnsupportedError,
         "container_gpu_access says how a GPU is given, and gpus_to_use which; none is no GPU",
@@ -428,6 +431,16 @@ _MEANINGS: tuple[tuple[str, type[RivaQsError], str], ...] = (
         "no such host|timeout|connection refused|temporary failure|network is unreachable|x509",
         RivaQsError,
         "check this machine's network, proxy and DNS",
+    ),
+    (
+        "cannot assign requested address",
+        UsageError,
+        "riva_speech_api_host must be an address of the machine that the engine runs on",
+    ),
+    (
+        "error setting rlimit",
+        UnsupportedError,
+        "this engine may not raise limits (rootless engines may not): container_ulimits=false",
     ),
     ("volume is in use", OutOfResourceError, "remove the containers that have it"),
     ("no such image|manifest unknown|not found", ArtifactMissingError, "check the name"),

@@ -75,7 +75,7 @@ def judge(
     if damaged:
         raise _incomplete("; ".join(damaged))
     if groups and len(groups) < len(rmirs):
-        raise _incomplete(f"{', '.join(rmirs[len(groups) :])} became no model")
+        raise _incomplete(f"of {', '.join(rmirs)} only {len(groups)} became a model")
     owners = dict(zip(rmirs, groups, strict=False)) or {rmirs[0]: tuple(directories)}
     models = [m for rmir, group in owners.items() for m in _models(rmir, group)]
     if not models:

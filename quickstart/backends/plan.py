@@ -22,6 +22,7 @@ LABEL = "riva-qs"
 GRPC_PORT = 50051
 LISTING = "/tmp/riva-qs-listing"  # noqa: S108 - in the container, which has nothing else in it
 _TRITON_PORTS = (8000, 8001, 8002)
+_RIVA_LIMITS = (("memlock", -1), ("stack", 67108864))
 _JETSON_PORT = 8888
 _JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -97,9 +98,19 @@ def deploy(
         made = replace(made, command=("riva-deploy", *report, *archives, f"/data/{draft}/models"))
     return replace(
         made,
+        name=deploy_name(settings),
         secrets=("MODEL_DEPLOY_KEY",) if keyed else (),
         labels=((f"{LABEL}.role", DEPLOY), (f"{LABEL}.store", host.store)),
         memory=bytes_of(settings.container_memory),
+    )
+
+
+def deploy_name(settings: Settings) -> str:
+    """Return the name of the container that deploys: the official one for NVIDIA's image."""
+    return (
+        "riva-service-maker"
+        if settings.image == "riva"
+        else f"{settings.riva_daemon_speech}-deploy"
     )
 
 
@@ -159,7 +170,7 @@ def _riva_server(settings: Settings, host: Host) -> ContainerSpec:
         ports=_riva_ports(settings, tegra=tegra),
         gpu=host.gpu,
         devices=tuple(d for d in _JETSON_DEVICES if d in host.devices) if tegra else (),
-        ulimits=(("memlock", -1), ("stack", 67108864)),
+        ulimits=_RIVA_LIMITS if settings.container_ulimits else (),
         ipc="host",
         init=True,
     )
@@ -207,7 +218,7 @@ def _tls(settings: Settings) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
 def _open_deploy(host: Host) -> ContainerSpec:
     """Return the container in which our image deploys."""
     return ContainerSpec(
-        name="riva-service-maker",
+        name="",
         image=host.image,
         command=(),
         mounts=(Mount(host.store, "/data"),),
@@ -219,7 +230,7 @@ def _open_deploy(host: Host) -> ContainerSpec:
 def _riva_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
     """Return the container in which NVIDIA's image deploys, as riva_init.sh runs it."""
     return ContainerSpec(
-        name="riva-service-maker",
+        name="",
         image=host.image,
         command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner, *rmirs),
         mounts=(Mount(host.store, "/store"),),

@@ -270,6 +270,11 @@ class Settings:
         "Empty: no limit.",
         check=checks.wrong_memory,
     )
+    container_ulimits: bool = key(
+        default=True,
+        doc="Give NVIDIA's server the limits of the official scripts (memlock, stack). false is for\n"
+        "engines that may not raise limits, as one without root may not.",
+    )
     riva_speech_api_host: str = key(
         "127.0.0.1",
         "The address that the gRPC service listens on. 0.0.0.0 lets other machines in, as the\n"

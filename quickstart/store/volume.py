@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import quickstart
-from quickstart.errors import IntegrityError, OutOfResourceError, RivaQsError, from_exit_code
+from quickstart.errors import IntegrityError, RivaQsError, from_exit_code
 from quickstart.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -143,15 +143,9 @@ class Volume:
     def _remove_volume(self) -> None:
         """Remove the volume, once the agent's container is gone too."""
         deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self.engine.remove_volume(self.name)
-            except OutOfResourceError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        while self.engine.volume_users(self.name) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.engine.remove_volume(self.name)
 
 
 class Agent:

@@ -70,7 +70,7 @@ def test_a_file_that_is_missing_is_found(gone: int) -> None:
 
 def test_an_archive_that_became_nothing_is_found() -> None:
     """A log that ends after the first archive betrays the second."""
-    with pytest.raises(RivaQsError, match=r"nlp\.rmir became no model"):
+    with pytest.raises(RivaQsError, match=r"of asr\.rmir, nlp\.rmir only 1 became"):
         judged(GOOD[:4] + GOOD[7:9], LOG[:3])
 
 
