@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -110,7 +109,7 @@ def test_equal_files_are_stored_once(qs: CommandLine) -> None:
     third = qs.json("init")["generation"]
     assert model_file(qs, second).samefile(model_file(qs, third))
     assert not (qs.location / "generations" / first).exists()
-    assert not os.stat(model_file(qs, third)).st_mode & 0o222
+    assert not model_file(qs, third).stat().st_mode & 0o222
 
 
 def test_a_damaged_file_does_not_spread(qs: CommandLine) -> None:
