@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - typer looks at the signatures
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,63 +15,25 @@ import typer
 
 from quickstart import __version__
 from quickstart.errors import InterruptionError, RivaQsError, UsageError, from_os_error
+from quickstart.session import DryRun, Yes
+from quickstart.session import session as _session
+from quickstart.store_cli import bundle_app, init, store_app
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from quickstart.config import Loaded
-    from quickstart.console import Console
-    from quickstart.lifecycle import Result, Suite
-
 _PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 app = typer.Typer(name="riva-qs", pretty_exceptions_enable=False, **_PLAIN)
+app.command()(init)
 config_app = typer.Typer(help="Look at the configuration, or make one.", **_PLAIN)
 app.add_typer(config_app, name="config")
+image_app = typer.Typer(help="Build and list our images.", **_PLAIN)
+app.add_typer(image_app, name="image")
+app.add_typer(store_app)
+app.add_typer(bundle_app, name="bundle")
 
 # What Typer raises for a wrong command line: its own class, or in older versions Click's.
 _TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-@dataclass
-class Session:
-    """The global options of this call."""
-
-    config: Path | None = None
-    overrides: list[str] = field(default_factory=list)
-    json: bool = False
-    quiet: bool = False
-
-    @property
-    def console(self) -> Console:
-        """Where output goes."""
-        from quickstart.console import Console
-
-        return Console(json=self.json, quiet=self.quiet)
-
-    def load(self) -> Loaded:
-        """Return the settings, or raise all their problems."""
-        from quickstart.config import load
-
-        return load(self.config, self.overrides)
-
-    def suite(self) -> Suite:
-        """Return what the verbs work on."""
-        from quickstart.lifecycle import Suite
-
-        return Suite(self.load().settings, self.console)
-
-    def show(self, result: Result) -> None:
-        """Print a result and end with its exit code."""
-        self.console.result("\n".join(result.lines), result.data)
-        if result.next_step:
-            self.console.note(result.next_step)
-        raise typer.Exit(result.code)
-
-
-_session = Session()
 
 
 def _print_version(value: bool) -> None:
@@ -97,6 +58,9 @@ def _global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask nothing of the network: --set offline=true.")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
@@ -106,15 +70,9 @@ def _global_options(
 ) -> None:
     """From one configuration file to a speech service that answers."""
     _session.config, _session.overrides = config, overrides or []
+    if offline:
+        _session.overrides.append("offline=true")
     _session.json, _session.quiet = json, quiet
-
-
-@app.command()
-def init(dry_run: DryRun = False, yes: Yes = False) -> None:  # noqa: ARG001 - nothing asks yet
-    """Fetch the models that the settings ask for, and deploy them."""
-    from quickstart import lifecycle
-
-    _session.show(lifecycle.init(_session.suite(), dry_run=dry_run))
 
 
 @app.command()
@@ -160,6 +118,9 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.", metavar="N")
     ] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Of the run before this one.")
+    ] = False,
 ) -> None:
     """Print the log of the server."""
     from quickstart import log
@@ -167,7 +128,7 @@ def logs(
 
     if follow and _session.json:
         raise UsageError("--json prints one object, and --follow never ends", "drop one of them")
-    query = LogQuery(tail, log.parse_since(since) if since else None, follow)
+    query = LogQuery(tail, log.parse_since(since) if since else None, follow, previous)
     lines = _session.suite().backend.logs(query)
     if _session.json:
         _session.console.result("", {"verb": "logs", "lines": list(lines)})
@@ -302,6 +263,38 @@ def config_example() -> None:
     _session.console.result(
         reference.example(), {"verb": "config example", "text": reference.example()}
     )
+
+
+@image_app.command("build")
+def image_build(
+    variant: Annotated[
+        str, typer.Option(help="cpu, cuda, jetpack6 or jetpack7 [by --platform].")
+    ] = "",
+    platform: Annotated[
+        str, typer.Option(help="linux/amd64 or linux/arm64 [the engine's].", metavar="OS/ARCH")
+    ] = "",
+    base: Annotated[
+        str, typer.Option(help="The image to stand on, instead of the table's.", metavar="IMAGE")
+    ] = "",
+    builder: Annotated[
+        str, typer.Option(help="The image to install in, instead of the table's.", metavar="IMAGE")
+    ] = "",
+    tag: Annotated[str, typer.Option(help="The name of the image.", metavar="NAME:TAG")] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Build the image that deploys and serves."""
+    from quickstart import images
+
+    bases = images.Bases(builder, base)
+    _session.show(images.build(_session.console, variant, platform, bases, tag, dry_run=dry_run))
+
+
+@image_app.command("list")
+def image_list() -> None:
+    """Print the images that can be built, and those that the engine has."""
+    from quickstart import images
+
+    _session.show(images.listing())
 
 
 def main() -> NoReturn:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from quickstart.backends.base import Backend, Exit, Model
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.25
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 
@@ -128,6 +128,11 @@ def wait(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _plain(name: str) -> str:
+    """Return a model's name without what NVIDIA's server may add to it, or its repository."""
+    return name.removesuffix("-asr-bls-ensemble")
+
+
 @dataclass(frozen=True)
 class ServiceProbe:
     """Asks a backend's server, through its public port."""
@@ -143,7 +148,7 @@ class ServiceProbe:
         running = self.backend.state()
         if running is None:
             return Check(ok=False, detail="no server runs")
-        return Check(ok=True, detail=f"the server runs (pid {running.pid})")
+        return Check(ok=True, detail=f"the server runs ({running})")
 
     def loaded(self) -> Check:
         """Ask whether the server lists every model that was deployed."""
@@ -158,7 +163,9 @@ class ServiceProbe:
             return Check(ok=False, detail=f"the server does not answer at {self.uri} yet")
         except RivaQsError as error:
             return Check(ok=False, detail=error.message)
-        missing = [model.name for model in self.models if model.name not in listed]
+        known = set(map(_plain, listed))
+        spoken = (model for model in self.models if model.service == "asr")
+        missing = [model.name for model in spoken if _plain(model.name) not in known]
         if missing:
             return Check(ok=False, detail=f"not loaded: {', '.join(missing)}")
         return Check(ok=True, detail=f"the models {', '.join(listed)} are loaded")
@@ -170,10 +177,15 @@ class ServiceProbe:
         model = self._spoken_to()
         if model is None:
             return Check(ok=True, detail="no model here takes a recording")
-        streaming = model.type == "online"
-        request = client.Request(self.audio, model.language_code, model.name, streaming=streaming)
         try:
             with client.connect(self.uri) as server:
+                names = {_plain(name): name for name in server.models(_QUICK)}
+                request = client.Request(
+                    audio=self.audio,
+                    language_code=model.language_code,
+                    model=names.get(_plain(model.name), model.name),
+                    streaming=model.type == "online",
+                )
                 heard = server.transcribe(request, timeout)
         except UsageError as error:
             return Check(ok=False, detail=error.message, settled=True)

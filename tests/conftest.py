@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
+_EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
 
 # Where a test run is a background job, programs would inherit that Ctrl-C is ignored.
@@ -21,13 +27,43 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("riva-qs", deadline=None)
 settings.load_profile("riva-qs")
 
-REQUIREMENTS = {
-    "nemo": (find_spec("nemo") is not None, "NeMo is not installed (extra 'nemo')"),
-    "recordings": (bool(RECORDINGS), "RIVA_TEST_RECORDINGS names no folder of recordings"),
+
+def _no_engine() -> str:
+    """Return why containers cannot be tested here; empty where they can."""
+    from docker.errors import DockerException  # noqa: PLC0415 - as above
+    from docker.utils import kwargs_from_env  # noqa: PLC0415 - as above
+
+    from docker import APIClient  # noqa: PLC0415 - only where a test needs it
+
+    try:
+        engine = APIClient(version="auto", timeout=10, **kwargs_from_env())
+        tags = {tag for image in engine.images() for tag in image["RepoTags"] or ()}
+        engine.close()
+    except (DockerException, OSError) as error:
+        return f"no Docker Engine answers: {error}"
+    lost = {f"riva-qs-test/{name}:amd64" for name in ("base", "python")} - tags
+    return f"`.ci/docker-bases amd64` makes {', '.join(sorted(lost))}" if lost else ""
+
+
+REQUIREMENTS: dict[str, Callable[[], str]] = {
+    "nemo": lambda: "" if find_spec("nemo") else "NeMo is not installed (extra 'nemo')",
+    "recordings": lambda: (
+        "" if RECORDINGS else "RIVA_TEST_RECORDINGS names no folder of recordings"
+    ),
+    "docker": _no_engine,
+    "emulation": lambda: "" if _EMULATOR.exists() else "this kernel runs no aarch64 programs",
 }
 
 
+@cache
+def missing(name: str) -> str:
+    """Return why what a marker names is not to be had here; empty where it is."""
+    return REQUIREMENTS[name]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--kills", type=int, default=40, help="how often init is killed, in all")
     for name in REQUIREMENTS:
         parser.addoption(f"--require-{name}", action="store_true", help=f"fail without {name}")
 
@@ -37,8 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("nemo"):
             # NeMo and torch warn of themselves; this project's own warnings stay errors elsewhere.
             item.add_marker(pytest.mark.filterwarnings("ignore"))
-        for name, (present, reason) in REQUIREMENTS.items():
-            if item.get_closest_marker(name) and not present:
+        for name in REQUIREMENTS:
+            reason = missing(name) if item.get_closest_marker(name) else ""
+            if reason:
                 if config.getoption(f"--require-{name}"):
                     raise pytest.UsageError(f"--require-{name}: {reason}")
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -48,3 +85,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def recordings() -> Path:
     """The folder of the development recordings; for tests marked so."""
     return Path(RECORDINGS)
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test kills init: one half in a folder, one on a volume."""
+    return (int(request.config.getoption("--kills")) + 1) // 2

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quickstart.config import Settings
+    from quickstart.console import Console
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,19 @@ def read_report(path: Path) -> DeployReport:
     Raises:
         RivaQsError: There is none, or it is not a report.
     """
+    return parse_report(path.read_bytes() if path.is_file() else b"")
+
+
+def parse_report(text: bytes) -> DeployReport:
+    """Return the report that a deploy wrote, from its bytes.
+
+    Raises:
+        RivaQsError: It is not a report.
+    """
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(text)
         return DeployReport(dict(data["engine"]), tuple(map(parse_model, data["models"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         message = f"the deploy ended well, but left no readable report: {error!r}"
         raise RivaQsError(message, "install riva-qs again: its two halves do not fit") from error
 
@@ -100,6 +110,11 @@ class Running:
     generation: str
     digest: str
     started_at: str
+    container: str = ""
+
+    def __str__(self) -> str:
+        """Return the server as sentences name it."""
+        return f"container {self.container}" if self.container else f"pid {self.pid}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class LogQuery:
     tail: int | None = None
     since: float | None = None
     follow: bool = False
+    previous: bool = False
 
 
 class Backend(Protocol):
@@ -128,18 +144,33 @@ class Backend(Protocol):
         """The name that `backend=` knows it by."""
         ...
 
+    def prepare(self, console: Console, *, dry_run: bool) -> tuple[str, ...]:
+        """Fetch what deploys and serves where that is not there; return what was, or would be."""
+        ...
+
     def engine(self) -> dict[str, str]:
         """Return the versions of what deploys and serves; raise UnsupportedError without it."""
         ...
 
     def deploy(
-        self, rmirs: Sequence[Path], repository: Path, key: str, report: Callable[[str], None]
+        self, rmirs: Sequence[str], draft: str, key: str, report: Callable[[str], None]
     ) -> DeployReport:
-        """Make a model repository of archives, reporting each line of the log."""
+        """Make the model repository `draft`/models of archives, reporting each line of the log.
+
+        All paths are relative to the model location.
+        """
         ...
 
-    def serve(self, spec: ServerSpec, repository: Path) -> Running:
-        """Start a server and return at once."""
+    def digest(self, spec: ServerSpec) -> str:
+        """Return a short hash: servers with the same one need not be told apart."""
+        ...
+
+    def plan(self, spec: ServerSpec) -> tuple[str, ...]:
+        """Say in detail what `serve` would run."""
+        ...
+
+    def serve(self, spec: ServerSpec, repository: str) -> Running:
+        """Start a server on a repository of the model location, and return at once."""
         ...
 
     def state(self) -> Running | None:
@@ -156,4 +187,16 @@ class Backend(Protocol):
 
     def stop(self) -> str:
         """Stop the server and say how it went; empty when none ran."""
+        ...
+
+    def vitals(self) -> dict[str, str | int]:
+        """Return what is known of the server that runs: uptime, memory and more."""
+        ...
+
+    def belongings(self) -> tuple[str, ...]:
+        """Return what the backend has made outside the model location."""
+        ...
+
+    def remove(self) -> None:
+        """Remove what `belongings` names."""
         ...

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -24,7 +25,8 @@ from importlib import metadata, util
 from typing import TYPE_CHECKING
 
 from quickstart import __version__, log, platforms
-from quickstart.backends.base import Exit, Running, read_report
+from quickstart.backends.base import Running, read_report
+from quickstart.backends.ending import explain
 from quickstart.errors import (
     OutOfResourceError,
     RivaQsError,
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from quickstart.backends.base import DeployReport, LogQuery, ServerSpec
+    from quickstart.backends.base import DeployReport, Exit, LogQuery, ServerSpec
+    from quickstart.console import Console
     from quickstart.store import Store
 
 DRAIN_SECONDS = 15.0
 _SECRETS = re.compile(r"(RIVA_QS_)?MODEL_DEPLOY_KEY|NGC_.*KEY|RIVA_API_KEY")
-_STATEMENT = re.compile(r"(?:\S*\d\S*Z )?(?:[A-Z]+ )?(error|hint): (.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,22 @@ class Embedded:
             raise UnsupportedError(f"{needs} ({platforms.host()})", "pip install 'riva-qs[engine]'")
         return {"riva_speech": __version__, "onnxruntime": _installed_version("onnxruntime")}
 
+    def prepare(self, _console: Console, *, dry_run: bool) -> tuple[str, ...]:  # noqa: ARG002 - as others
+        """Fetch nothing: what deploys and serves is installed."""
+        return ()
+
     def deploy(
-        self, rmirs: Sequence[Path], repository: Path, key: str, report: Callable[[str], None]
+        self, rmirs: Sequence[str], draft: str, key: str, report: Callable[[str], None]
     ) -> DeployReport:
         """Run riva-deploy over archives, reporting each line of its log.
 
         Raises:
             RivaQsError: It failed; kind, message and hint are those of the program.
         """
-        notes = repository.with_name("report.json")
-        arguments = ["--report", str(notes), *map(str, rmirs), str(repository)]
+        folder = self._store.root / draft
+        notes = folder / "report.json"
+        archives = [str(self._store.root / rmir) for rmir in rmirs]
+        arguments = ["--report", str(notes), *archives, str(folder / "models")]
         environment = {**_environment(), **({"MODEL_DEPLOY_KEY": key} if key else {})}
         with subprocess.Popen(
             [*self._programs.deploy, *arguments],
@@ -95,11 +103,20 @@ class Embedded:
         ) as child:
             lines = _watched(child, report)
         if child.returncode:
-            end = _explain(child.returncode, lines, "riva-deploy")
+            end = explain(child.returncode, lines, "riva-deploy")
             raise from_exit_code(end.code, f"the deploy failed: {end.cause}", end.hint)
         return read_report(notes)
 
-    def serve(self, spec: ServerSpec, repository: Path) -> Running:
+    def digest(self, spec: ServerSpec) -> str:
+        """Return the hash of what makes one server different from another."""
+        return spec.digest
+
+    def plan(self, spec: ServerSpec) -> tuple[str, ...]:
+        """Return the command line of the server."""
+        repository = self._store.repository(spec.generation)
+        return (shlex.join([*self._programs.serve, *_arguments(spec, repository)]),)
+
+    def serve(self, spec: ServerSpec, repository: str) -> Running:
         """Start a server in a session of its own and return at once.
 
         Raises:
@@ -114,7 +131,7 @@ class Embedded:
             _rotate(run / "server.log", run / "server.previous.log")
             with (run / "server.log").open("wb") as output:
                 self._child = subprocess.Popen(
-                    [*self._programs.serve, *_arguments(spec, repository)],
+                    [*self._programs.serve, *_arguments(spec, self._store.root / repository)],
                     cwd=self._store.root,
                     env=_environment(),
                     stdin=subprocess.DEVNULL,
@@ -155,10 +172,12 @@ class Embedded:
             with suppress(subprocess.TimeoutExpired):
                 code = self._child.wait(2)
         lines = log.read(self._store.run / "server.log")
-        return _explain(code, lines, "the server")
+        return explain(code, lines, "the server")
 
     def logs(self, query: LogQuery) -> Iterator[str]:
         """Yield lines of the server's log."""
+        if query.previous:
+            return log.show(self._store.run / "server.previous.log", query, lambda: False)
         return log.show(self._store.run / "server.log", query, lambda: self.state() is not None)
 
     def stop(self) -> str:
@@ -180,6 +199,23 @@ class Embedded:
             raise RivaQsError(f"the server (pid {pid}) survives SIGKILL", "look at it with ps")
         (self._store.run / "server.json").unlink(missing_ok=True)
         return how
+
+    def vitals(self) -> dict[str, str | int]:
+        """Return the uptime and the memory of the server that runs."""
+        running = self.state()
+        if running is None or not running.pid:
+            return {}
+        age = {}
+        with suppress(RivaQsError):
+            age = {"uptime_s": int(time.time() - log.parse_since(running.started_at))}
+        return {**age, "memory_bytes": platforms.memory_of(running.pid)}
+
+    def belongings(self) -> tuple[str, ...]:
+        """Return nothing: all that a process leaves is in the model location."""
+        return ()
+
+    def remove(self) -> None:
+        """Remove nothing."""
 
     def _ends_after(self, pid: int, number: signal.Signals, patience: float) -> bool:
         """Send a signal and say whether the server is gone in time."""
@@ -232,23 +268,6 @@ def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> l
         child.kill()
         raise
     return lines
-
-
-def _explain(code: int | None, lines: Sequence[str], who: str) -> Exit:
-    """Return why a program ended: its first `error:` line, else what is known."""
-    said = [match for match in map(_STATEMENT.fullmatch, lines) if match]
-    error = next((i for i, match in enumerate(said) if match[1].lower() == "error"), None)
-    if error is not None:
-        hints = (match[2] for match in said[error:] if match[1].lower() == "hint")
-        return Exit(code, said[error][2], next(hints, ""))
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    saying = f'; it said last: "{last.strip()}"' if last else "; it said nothing"
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = "the kernel does that when memory runs out: see dmesg" if name == "SIGKILL" else ""
-        return Exit(code, f"{who} was ended by {name}{saying}", hint)
-    how = f"{who} ended with code {code}" if code is not None else f"{who} ended"
-    return Exit(code, f"{how}{saying}")
 
 
 def _check_port(host: str, port: int) -> None:

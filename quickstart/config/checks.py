@@ -55,6 +55,11 @@ def wrong_seconds(value: int) -> str:
     return "" if value > 0 else f"{value} is no time to wait: at least 1"
 
 
+def wrong_count(value: int) -> str:
+    """Say what is wrong with a number of things."""
+    return "" if value >= 0 else f"{value} is less than none"
+
+
 def wrong_language(value: str) -> str:
     """Say what is wrong with a language code."""
     if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*|multi", value):
@@ -116,6 +121,13 @@ def wrong_gpus(value: str) -> str:
     if _GPUS.fullmatch(value):
         return ""
     return f'"{value}" is none of auto, none, all, a number of GPUs, device=0 or device=0,1'
+
+
+def wrong_memory(value: str) -> str:
+    """Say what is wrong with a limit of memory."""
+    if re.fullmatch(r"([1-9]\d*[bkmgBKMG]?)?", value):
+        return ""
+    return f'"{value}" is no amount of memory such as 512m or 8g'
 
 
 def wrong_references(value: tuple[str, ...]) -> str:

@@ -137,6 +137,12 @@ class Settings:
         check=checks.wrong_location,
         resolve=checks.location,
     )
+    keep_generations: int = key(
+        1,
+        "How many older generations of deployed models init keeps for riva-qs rollback. Files\n"
+        "that generations share are stored once.",
+        check=checks.wrong_count,
+    )
     use_existing_rmirs: bool = key(
         default=False,
         doc="true: init fetches nothing and deploys the archives that you put into rmir/.",
@@ -189,6 +195,10 @@ class Settings:
         (),
         "The same for translation.",
         check=checks.wrong_references,
+    )
+    offline: bool = key(
+        default=False,
+        doc="true: nothing is asked of the network. What is not on this machine is an error.",
     )
     ngc_api_key: str = key(
         "",
@@ -247,6 +257,23 @@ class Settings:
         "The GPUs of the service: auto (one where there is one that works, else the CPU), none,\n"
         "all, a number, or device=0 and device=0,1 as `docker --gpus` takes them.",
         check=checks.wrong_gpus,
+    )
+    container_gpu_access: str = key(
+        "auto",
+        "How a container gets its GPUs: gpus (device requests, as `docker run --gpus`), runtime\n"
+        "(--runtime=nvidia), cdi, or auto, which decides by `docker info` and says why.",
+        choices=("auto", "gpus", "runtime", "cdi"),
+    )
+    container_memory: str = key(
+        "",
+        "The most memory that a container may hold, as `docker run --memory` takes it: 8g.\n"
+        "Empty: no limit.",
+        check=checks.wrong_memory,
+    )
+    container_ulimits: bool = key(
+        default=True,
+        doc="Give NVIDIA's server the limits of the official scripts (memlock, stack). false is for\n"
+        "engines that may not raise limits, as one without root may not.",
     )
     riva_speech_api_host: str = key(
         "127.0.0.1",

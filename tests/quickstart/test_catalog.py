@@ -69,7 +69,7 @@ def test_no_service_at_all_is_a_mistake() -> None:
 def test_a_source_that_is_not_built_is_unsupported() -> None:
     """An artefact may name a source of a later version, which is told."""
     with pytest.raises(UnsupportedError, match="elsewhere"):
-        source_of(replace(catalog.table()[0], source="elsewhere"))
+        source_of(replace(catalog.table()[0], source="elsewhere"), Settings())
 
 
 @pytest.mark.parametrize("image", ["open", "riva"])

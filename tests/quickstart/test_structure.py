@@ -13,7 +13,8 @@ import quickstart
 PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
-    "typer": {"cli.py"},
+    "docker": {"backends/engine.py"},
+    "typer": {"cli.py", "session.py", "store_cli.py"},
     "dotenv": {"config/layers.py"},
     "rich": {"console.py"},
     "grpc": {"client.py"},

@@ -1,0 +1,6 @@
+#!/bin/sh
+echo
+echo "=========================="
+echo "=== Riva Speech Skills ==="
+echo "=========================="
+exec "$@"

@@ -1,0 +1,156 @@
+"""The whole path in containers, on a real engine."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .conftest import SAID, docker, hear
+
+if TYPE_CHECKING:
+    from .conftest import Place
+
+pytestmark = pytest.mark.docker
+
+
+def test_from_archive_to_words_and_back(place: Place) -> None:
+    """init, start, transcribe, status, logs, stop and clean, each in or on containers."""
+    assert "deployed" in place.ok("init")
+    assert "reused" in place.ok("init")
+    assert "is ready at" in place.ok("start")
+    assert hear(place.port) == SAID
+    status = place.json("status")
+    assert status["ready"]
+    assert status["image"] == "riva-qs-test/speech:cpu"
+    assert status["memory_bytes"] > 10 << 20
+    assert "Riva server is ready" in place.ok("logs")
+    assert "drained" in place.ok("stop")
+    assert place("status").returncode == 6
+    archive = place.folder / "models-here" / "rmir" / "mine.rmir"
+    said = place.ok("clean", "--dry-run")
+    assert f"remove the container {place.name}" in said
+    assert f"keeps {archive}" in said
+    place.ok("clean", "--yes")
+    assert archive.is_file()
+    assert "No such" in place_inspect(place)
+
+
+def place_inspect(place: Place) -> str:
+    with pytest.raises(AssertionError) as caught:
+        place.inspect()
+    return str(caught.value)
+
+
+def test_a_server_is_reused_until_its_spec_changes(serving: Place) -> None:
+    """The same settings find the same container; any other value of a spec restarts it."""
+    first = serving.inspect()["Id"]
+    assert serving.json("start")["action"] == "reused"
+    assert serving.inspect()["Id"] == first
+    serving.configure(container_memory="2g")
+    assert serving.json("start")["action"] == "restarted"
+    found = serving.inspect()
+    assert found["Id"] != first
+    assert found["HostConfig"]["Memory"] == 2 << 30
+
+
+def test_a_server_that_was_killed(serving: Place) -> None:
+    """kill -9 inside shows at once; the next start serves, and --previous shows the run before."""
+    before = serving.inspect()["Id"]
+    docker("exec", serving.name, "python3", "-c", "import os; os.kill(-1, 9)")
+    docker("wait", serving.name)
+    text = serving("status").stdout
+    assert "alive: no" in text
+    serving.ok("start")
+    assert serving.inspect()["Id"] != before
+    assert hear(serving.port) == SAID
+    previous = serving.ok("logs", "--previous")
+    assert "Riva server is ready" in previous
+    assert heard_times(previous) < heard_times(serving.ok("logs"))
+
+
+def heard_times(text: str) -> str:
+    """Return the time of a log's first line."""
+    return text.split(maxsplit=1)[0]
+
+
+def test_a_server_that_dies_while_it_loads(deployed: Place) -> None:
+    """A crash is told within two seconds of the container's end, with its first cause."""
+    models = deployed.folder / "models-here" / "models"
+    for graph in models.resolve().rglob("model.onnx"):
+        graph.write_bytes(b"no graph at all")
+    text = deployed.fails(9, "start")
+    assert "ONNX Runtime cannot load" in text
+    finished = deployed.inspect()["State"]["FinishedAt"]
+    ended = time.strptime(finished[:19], "%Y-%m-%dT%H:%M:%S")
+    assert time.time() - calendar.timegm(ended) < 3  # the engine's times are cut to seconds here
+    assert "ONNX Runtime cannot load" in deployed.ok("logs")
+
+
+def test_out_of_memory(deployed: Place) -> None:
+    """A server that the kernel kills for its memory is told so, with exit code 7."""
+    deployed.configure(container_memory="40m")
+    text = deployed.fails(7, "start")
+    assert "out of memory" in text
+    assert "container_memory" in text
+
+
+def test_a_deploy_out_of_memory_keeps_what_was(serving: Place) -> None:
+    """A deploy that is killed leaves the running server and its models as they are."""
+    serving.bring("more.rmir")
+    serving.configure(container_memory="40m")
+    assert "out of memory" in serving.fails(7, "init")
+    assert hear(serving.port) == SAID
+    assert serving.json("status")["ready"]
+
+
+def test_both_containers_hold_no_secret(place: Place) -> None:
+    """A deploy key reaches riva-deploy, and neither inspect, nor the log, nor the command line."""
+    process = subprocess.Popen(
+        ["docker", "events", "--filter=event=start", f"--filter=container={place.name}-deploy"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    init = place.popen("--set", "MODEL_DEPLOY_KEY=do-not-show-me", "init")
+    assert process.stdout is not None
+    process.stdout.readline()
+    shown = docker("inspect", f"{place.name}-deploy")
+    process.kill()
+    process.communicate()
+    output = "".join(init.communicate(timeout=60))
+    assert init.returncode == 0, output
+    assert "do-not-show-me" not in shown + output
+    assert "MODEL_DEPLOY_KEY" not in shown
+
+
+def test_interrupting_a_deploy_leaves_nothing(place: Place) -> None:
+    """Ctrl-C while a container deploys ends it, and the next init works."""
+    init = place.popen("init")
+    assert init.stderr is not None
+    for line in init.stderr:
+        if "Extract_binaries" in line:
+            break
+    init.send_signal(signal.SIGINT)
+    init.communicate(timeout=30)
+    assert init.returncode == 130
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={place.name}-deploy")
+    place.ok("init")
+
+
+def test_two_at_once(deployed: Place) -> None:
+    """Of two starts at one time each ends well: the second waits, and finds the first's server."""
+    both = [deployed.popen("start") for _ in range(2)]
+    outputs = [each.communicate(timeout=120) for each in both]
+    assert [each.returncode for each in both] == [0, 0], outputs
+    assert len(re.findall(r"\(reused\)", "".join(out for out, _ in outputs))) == 1
+
+
+def test_ports_are_on_loopback_unless_configured(serving: Place) -> None:
+    """What is published is the gRPC port alone, on the address of the settings."""
+    bindings = serving.inspect()["HostConfig"]["PortBindings"]
+    assert bindings == {"50051/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(serving.port)}]}

@@ -1,0 +1,190 @@
+"""Container specs: pure functions of settings, held against golden files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quickstart
+from quickstart.backends import gpu, plan
+from quickstart.backends.base import server_spec
+from quickstart.backends.container import ContainerSpec, Gpu, Mount, run_line
+from quickstart.backends.engine import Facts
+from quickstart.config import Settings
+from quickstart.errors import UnsupportedError
+
+GOLDEN = Path(__file__).parent / "golden"
+OPEN, RIVA = "riva-qs/speech:1-cpu", "nvcr.io/nvidia/riva/riva-speech:2.19.0"
+L4T = f"{RIVA}-l4t-aarch64"
+FOLDER, VOLUME = "/home/me/models", "riva-model-repo"
+TLS = {"ssl_server_cert": "/tls/a.crt", "ssl_server_key": "/tls/a.key"}
+MUTUAL = {**TLS, "ssl_root_cert": "/tls/ca.crt", "ssl_use_mutual_auth": True}
+ENTERPRISE = {"riva_api_key": "KEY", "riva_api_ngc_org": "us", "riva_eula": "accept"}
+JETSON = ("/dev/bus/usb", "/dev/snd")
+X86 = {"riva_target_gpu_family": "non-tegra"}
+TEGRA = {"riva_target_gpu_family": "tegra", "riva_model_loc": "/home/me/model_repository"}
+
+Case = tuple[dict[str, Any], plan.Host]
+CASES: dict[str, Case] = {
+    "open-cpu-folder": (X86, plan.Host(OPEN, FOLDER, owner="1000:1000")),
+    "open-cpu-volume": ({**X86, "container_memory": "8g"}, plan.Host(OPEN, VOLUME)),
+    "open-cuda": (X86, plan.Host("riva-qs/speech:1-cuda", VOLUME, Gpu("gpus", "device=0,1"))),
+    "open-cuda-cdi": (X86, plan.Host("riva-qs/speech:1-cuda", VOLUME, Gpu("cdi", "device=0"))),
+    "open-all-interfaces": (
+        {**X86, "riva_speech_api_host": "0.0.0.0", "riva_speech_api_port": 6000},
+        plan.Host(OPEN, VOLUME),
+    ),
+    "open-l4t": (
+        TEGRA,
+        plan.Host("riva-qs/speech:1-jetpack6", FOLDER, Gpu("runtime", "all"), "1000:1000", JETSON),
+    ),
+    "riva-x86": ({"image": "riva", **X86}, plan.Host(RIVA, VOLUME, Gpu("gpus", "device=0"))),
+    "riva-x86-folder-plugins": (
+        {"image": "riva", **X86},
+        plan.Host(RIVA, FOLDER, Gpu("gpus", "all"), "1000:1000", (), ("/data/plugins/a.so",)),
+    ),
+    "riva-x86-tls": (
+        {"image": "riva", **X86, **TLS},
+        plan.Host(RIVA, VOLUME, Gpu("gpus", "device=0")),
+    ),
+    "riva-x86-mutual-tls": (
+        {"image": "riva", **X86, **MUTUAL},
+        plan.Host(RIVA, VOLUME, Gpu("gpus", "device=0")),
+    ),
+    "riva-x86-enterprise": (
+        {"image": "riva", **X86, **ENTERPRISE},
+        plan.Host(RIVA, VOLUME, Gpu("gpus", "device=0")),
+    ),
+    "riva-l4t": (
+        {"image": "riva", **TEGRA},
+        plan.Host(L4T, FOLDER, Gpu("runtime", "device=0"), "1000:1000", JETSON),
+    ),
+    "riva-l4t-without-sound": (
+        {"image": "riva", **TEGRA},
+        plan.Host(L4T, FOLDER, Gpu("runtime", "device=0"), "1000:1000", JETSON[:1]),
+    ),
+}  # fmt: skip
+
+
+def server_of(case: Case) -> ContainerSpec:
+    settings = Settings(**case[0])
+    return plan.server(settings, server_spec(settings, "GENERATION"), case[1])
+
+
+def deploy_of(case: Case) -> ContainerSpec:
+    archives = ("rmir/a.rmir", "rmir/b.rmir")
+    if case[0].get("image") == "riva" and case[0]["riva_target_gpu_family"] == "tegra":
+        archives = ("prebuilt/a.tar.gz", "rmir/b.rmir")
+    return plan.deploy(Settings(**case[0]), case[1], archives, "generations/DRAFT", keyed=True)
+
+
+def shown(spec: ContainerSpec) -> str:
+    """Return a `docker run` line with one argument a line, and what is not on it."""
+    about = {"full_command": spec.full_command, "environment": spec.full_environment}
+    lines = [shlex.quote(word) for word in shlex.split(run_line(spec))]
+    return "\n".join([*lines, "", json.dumps(about, indent=2), ""])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_specs_are_the_golden_ones(name: str, request: pytest.FixtureRequest) -> None:
+    """Every platform's two containers are those of its golden file (--write-golden writes it)."""
+    path = GOLDEN / f"{name}.txt"
+    text = "\n".join(shown(make(CASES[name])) for make in (server_of, deploy_of))
+    if request.config.getoption("--write-golden"):
+        path.write_text(text.replace(quickstart.__version__, "VERSION"))
+    assert path.read_text().replace("VERSION", quickstart.__version__) == text
+
+
+def test_no_golden_file_is_left_over() -> None:
+    """Each golden file belongs to a case."""
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_secrets_are_in_no_spec(name: str) -> None:
+    """Neither the line nor any field of a spec holds a key's value."""
+    keys = {
+        "riva_api_key": "SECRET-ONE",
+        "model_deploy_key": "SECRET-TWO",
+        "ngc_api_key": "SECRET-3",
+    }
+    case = ({**CASES[name][0], **keys}, CASES[name][1])
+    for spec in (server_of(case), deploy_of(case)):
+        assert "SECRET" not in run_line(spec)
+        assert "SECRET" not in repr(spec)
+
+
+def test_everything_that_differs_changes_the_digest() -> None:
+    """Two specs have one digest only when they, their image and their secrets are equal."""
+    spec = server_of(CASES["open-cpu-folder"])
+    others = [
+        replace(spec, ports=()),
+        replace(spec, mounts=(Mount("/elsewhere", "/data"),)),
+        replace(spec, environment=(("A", "b"),)),
+        replace(spec, command=(*spec.command, "--x")),
+        replace(spec, gpu=Gpu("gpus", "all")),
+    ]
+    digests = {each.digest("image", {}) for each in [spec, *others]}
+    digests |= {spec.digest("another image", {}), spec.digest("image", {"KEY": "1"})}
+    assert len(digests) == len(others) + 3
+    assert spec.digest("image", {}) == replace(spec).digest("image", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 0), ("1024", 1024), ("512m", 512 << 20), ("8G", 8 << 30)]
+)
+def test_memory_is_read_as_docker_does(text: str, size: int) -> None:
+    """512m and 8g are powers of two."""
+    assert plan.bytes_of(text) == size
+
+
+BARE = Facts("20.10.24", "x86_64", ("runc",))
+TOOLKIT = Facts("27.5.1", "x86_64", ("nvidia", "runc"))
+MODERN = Facts("29.0.0", "x86_64", ("runc",), ("nvidia.com/gpu=0", "nvidia.com/gpu=all"))
+OTHER_CDI = Facts("29.0.0", "x86_64", ("runc",), ("vendor.com/net=0",))
+
+
+@pytest.mark.parametrize(
+    ("facts", "given", "variant", "way", "words"),
+    [
+        (TOOLKIT, {"image": "riva", **X86}, "", "gpus", "names the runtime nvidia"),
+        (TOOLKIT, {"image": "riva", **TEGRA}, "", "runtime", "on Jetson"),
+        (MODERN, {"image": "riva", **X86}, "", "cdi", "CDI"),
+        (MODERN, {"image": "riva", **TEGRA}, "", "cdi", "CDI"),
+        (BARE, {"container_gpu_access": "gpus", "gpus_to_use": "all"}, "cuda", "gpus", "=gpus"),
+        (BARE, {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
+        (OTHER_CDI, {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
+        (TOOLKIT, {"gpus_to_use": "auto"}, "cpu", "none", "the variant cpu"),
+        (TOOLKIT, {"gpus_to_use": "none"}, "cuda", "none", "gpus_to_use=none"),
+        (TOOLKIT, {"gpus_to_use": '"device=0,1"', **X86}, "cuda", "gpus", "runtime nvidia"),
+    ],
+)
+def test_gpus_come_as_the_engine_offers_them(
+    facts: Facts, given: dict[str, Any], variant: str, way: str, words: str
+) -> None:
+    """Device requests, the runtime of Jetson or CDI, with the reason."""
+    chosen, why = gpu.choose(Settings(**given), facts, variant)
+    assert chosen.way == way
+    assert words in why
+
+
+@pytest.mark.parametrize("facts", [BARE, OTHER_CDI])
+def test_a_gpu_that_cannot_be_had_is_an_error(facts: Facts) -> None:
+    """Asked for by name, a GPU is never silently left out; the fix is named."""
+    with pytest.raises(UnsupportedError, match="asks for a GPU") as caught:
+        gpu.choose(Settings(image="riva", riva_target_gpu_family="non-tegra"), facts, "")
+    assert "nvidia-ctk runtime configure" in caught.value.hint
+
+
+def test_devices_are_named_as_each_way_wants_them() -> None:
+    """A list for --gpus is one quoted field; CDI has one name each."""
+    both = Gpu("cdi", "device=0,GPU-1a")
+    assert both.cdi == ("nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1a")
+    assert Gpu("cdi", "all").cdi == ("nvidia.com/gpu=all",)
+    spec = replace(server_of(CASES["open-cuda"]), gpu=Gpu("gpus", "device=0,1"))
+    assert '--gpus="device=0,1"' in shlex.split(run_line(spec))

@@ -1,0 +1,158 @@
+"""What an engine that is not there, is forbidden, hangs or complains becomes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from quickstart.backends import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import CommandLine
+
+VERBS = (["init"], ["start"], ["status"], ["stop"], ["logs"], ["clean", "--yes"], ["image", "list"])
+
+
+@pytest.fixture
+def qs_docker(bare: CommandLine, tmp_path: Path) -> CommandLine:
+    """The command line with backend=docker and no engine."""
+    (bare.folder / "config.env").write_text("backend=docker\nriva_model_loc=./models-here\n")
+    bare.environment["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"
+    return bare
+
+
+def said(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr[done.stderr.index("error: ") :]
+
+
+@contextmanager
+def listening(path: Path, *, answer: bytes = b"") -> Iterator[str]:
+    """Accept connections on a socket, and answer nothing or always the same."""
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(path))
+        server.listen(16)
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    held.append(server.accept()[0])
+                except OSError:
+                    return
+                if answer:
+                    held[-1].recv(65536)
+                    held[-1].sendall(answer)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"unix://{path}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    for each in held:
+        each.close()
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_no_engine(qs_docker: CommandLine, verb: list[str]) -> None:
+    """Each verb says where it looked for an engine, and what to do without one."""
+    text = said(qs_docker(*verb), 5)
+    assert "there is no Docker Engine at unix://" in text
+    assert "backend=embedded needs none" in text
+
+
+def test_no_permission_on_the_socket(qs_docker: CommandLine, tmp_path: Path) -> None:
+    """A socket that this user may not open exits 4 and names the group."""
+    path = tmp_path / "forbidden.sock"
+    with listening(path) as address:
+        path.chmod(0)
+        text = said(unprivileged(qs_docker, address), 4)
+    assert "no permission to talk to the Docker Engine" in text
+    assert "usermod -aG docker" in text
+
+
+def unprivileged(qs: CommandLine, address: str) -> subprocess.CompletedProcess[str]:
+    """Run `status` without the right to open whatever root may."""
+    qs.environment["DOCKER_HOST"] = address
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*drop, *qs.command("status")],
+        cwd=qs.folder,
+        env=qs.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_engine_that_hangs(qs_docker: CommandLine, tmp_path: Path) -> None:
+    """An engine that accepts and never answers is given up after ten seconds, with exit code 6."""
+    with listening(tmp_path / "hanging.sock") as address:
+        began = time.monotonic()
+        text = said(qs_docker("start", DOCKER_HOST=address), 6)
+        assert time.monotonic() - began < engine.PATIENCE + 5
+    assert "does not answer within 10 s" in text
+    assert "journalctl -u docker" in text
+
+
+def test_what_answers_is_no_engine(qs_docker: CommandLine, tmp_path: Path) -> None:
+    """Another service on the socket is an error for people, not a traceback."""
+    with listening(tmp_path / "other.sock", answer=b"SSH-2.0-x\r\n") as address:
+        assert "cannot talk to the Docker Engine" in said(
+            qs_docker("status", DOCKER_HOST=address), 5
+        )
+
+
+def test_nonsense_in_docker_host(qs_docker: CommandLine) -> None:
+    """A DOCKER_HOST that is no address says so."""
+    assert "DOCKER_HOST" in said(qs_docker("status", DOCKER_HOST="nonsense://x"), 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        ("write /var/lib/docker/x: no space left on device", 7, "docker system df"),
+        ("Bind for 127.0.0.1:50051 failed: port is already allocated", 7, "docker ps"),
+        ("listen tcp4 0.0.0.0:50051: bind: address already in use", 7, "docker ps"),
+        ('could not select device driver "" with capabilities: [[gpu]]', 5, "container_gpu_access"),
+        ("unknown or invalid runtime name: nvidia", 5, "container_gpu_access"),
+        ("invoking the NVIDIA Container Runtime Hook directly is not supported", 5, "gpus_to_use"),
+        ("exec /opt/riva/bin/x: exec format error", 5, "architecture"),
+        ("Get https://nvcr.io/v2/: unauthorized: authentication required", 4, "NGC_API_KEY"),
+        ("dial tcp: lookup nvcr.io: no such host", 1, "DNS"),
+        ("manifest unknown: manifest unknown", 3, "check the name"),
+        ("something else", 1, ""),
+    ],
+)
+def test_an_engines_words_have_a_meaning(words: str, code: int, hint: str) -> None:
+    """What an engine says is kept, and gets an exit code and a next step."""
+    error = engine._from_words("the Docker Engine could not do it", words, "do it")
+    assert error.code == code
+    assert words in error.message
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a", ("a", "latest")),
+        ("nvcr.io/nvidia/riva/riva-speech:2.19.0", ("nvcr.io/nvidia/riva/riva-speech", "2.19.0")),
+        ("localhost:5000/a", ("localhost:5000/a", "latest")),
+        ("a@sha256:12", ("a", "sha256:12")),
+    ],
+)
+def test_names_of_images_are_split(name: str, parts: tuple[str, str]) -> None:
+    """A registry's port is no tag."""
+    assert engine.split_name(name) == parts
