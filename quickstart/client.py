@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import (
@@ -69,12 +70,18 @@ def reachable(host: str, port: int) -> str:
 
 
 def require() -> None:
-    """Raise UnsupportedError unless the official client package is installed."""
-    try:
-        import riva.client  # noqa: F401 - its absence is to be told here
-    except ImportError as error:
-        message = f"talking to a server needs the package nvidia-riva-client: {error}"
-        raise UnsupportedError(message, "pip install 'riva-qs[client]'") from error
+    """Raise UnsupportedError unless the official client package is installed.
+
+    It is looked for and not imported: that takes long, and may be done while a server loads.
+    """
+    if find_spec("riva") is None or find_spec("riva.client") is None:
+        raise _not_installed("there is none")
+
+
+def _not_installed(cause: object) -> UnsupportedError:
+    """Return the error for a client package that cannot be imported."""
+    message = f"talking to a server needs the package nvidia-riva-client: {cause}"
+    return UnsupportedError(message, "pip install 'riva-qs[client]'")
 
 
 @contextmanager
@@ -84,9 +91,11 @@ def connect(uri: str) -> Iterator[Client]:
     Raises:
         UnsupportedError: The official client package is not installed.
     """
-    require()
-    import grpc
-
+    try:
+        import grpc
+        import riva.client  # noqa: F401 - its absence is to be told here
+    except ImportError as error:
+        raise _not_installed(error) from error
     options = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_send_message_length", _LARGEST_MESSAGE),

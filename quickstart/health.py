@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from quickstart.backends.base import Backend, Exit, Model
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.25
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
+# What has taken long will take longer: asking less often then costs little and loads less.
+_PAUSE_PER_SECOND = 0.02
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 
@@ -112,10 +114,10 @@ def wait(
 ) -> Ready | Exited | TimedOut:
     """Ask until the service is ready, its server has ended, or the time is over."""
     began = time.monotonic()
-    pause, settled = _FIRST_PAUSE, 0
+    settled = 0
     while True:
         left = began + timeout - time.monotonic()
-        health = examine(probe, max(min(left, _THOROUGH), _FIRST_PAUSE))
+        health = examine(probe, max(min(left, _THOROUGH), _LONGEST_PAUSE))
         if health.ready:
             return Ready(health)
         if not health.alive.ok:
@@ -124,8 +126,9 @@ def wait(
         settled = settled + 1 if health.last.settled else 0
         if settled == _SETTLED_AFTER or left <= 0:
             return TimedOut(health, time.monotonic() - began)
-        time.sleep(min(pause, max(began + timeout - time.monotonic(), 0)))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        now = time.monotonic()
+        pause = max(_SHORTEST_PAUSE, min(_PAUSE_PER_SECOND * (now - began), _LONGEST_PAUSE))
+        time.sleep(min(pause, max(began + timeout - now, 0)))
 
 
 def _plain(name: str) -> str:
