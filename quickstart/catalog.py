@@ -12,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from quickstart import locators
+from quickstart import locators, official
 from quickstart.config.values import nearest
-from quickstart.errors import ArtifactMissingError, UnsupportedError, UsageError
+from quickstart.errors import ArtifactMissingError, ConfigError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,15 +78,32 @@ def wanted(settings: Settings) -> tuple[Artifact, ...]:
     """Return the artefacts that the settings ask for, each once.
 
     Raises:
-        ArtifactMissingError: The catalogue has no such model in that language.
+        ArtifactMissingError: The embedded catalogue has no such model in that language.
+        ConfigError: NVIDIA's models cannot meet the settings; every reason is listed.
         UnsupportedError: A service is switched on for which there are no models.
         UsageError: No service is switched on.
     """
     enabled = enabled_services(settings)
     if settings.use_existing_rmirs:
         return ()
-    found = (a for service in enabled for a in _of_service(settings, service))
-    return tuple({artifact.reference: artifact for artifact in found}.values())
+    computed = [s for s in enabled if settings.image == "riva" and s not in _listed(settings)]
+    problems = [text for service in computed for text in official.problems(settings, service)]
+    if problems:
+        raise ConfigError(problems, "riva-qs config show --origin says where each value came from")
+    unique: dict[str, Artifact] = {}
+    for artifact in (a for service in enabled for a in _of_service(settings, service)):
+        # Two services may name one model, which the official script fetches twice.
+        unique.setdefault(artifact.reference, artifact)
+    return tuple(unique.values())
+
+
+def cautions(settings: Settings) -> tuple[str, ...]:
+    """Return what is allowed, and yet may surprise."""
+    others = [code for code in settings.asr_language_code if code != "en-US"]
+    nlp = settings.image == "riva" and settings.service_enabled_nlp
+    if nlp and settings.service_enabled_asr and others and len(settings.asr_language_code) > 1:
+        return (f"language processing knows en-US only, not {', '.join(others)}",)
+    return ()
 
 
 def _listed(settings: Settings) -> set[str]:
@@ -99,8 +116,8 @@ def _of_service(settings: Settings, service: str) -> tuple[Artifact, ...]:
     listed: tuple[str, ...] = getattr(settings, f"models_{service}")
     if listed:
         return tuple(_referenced(service, text) for text in listed)
-    if service != "asr":
-        return ()
+    if settings.image == "riva":
+        return tuple(_official(service, found) for found in official.named(settings, service))
     model = settings.asr_acoustic_model
     return tuple(_embedded(model, language) for language in settings.asr_language_code)
 
@@ -116,6 +133,12 @@ def _referenced(service: str, text: str) -> Artifact:
     names = [artifact.name for artifact in table()]
     message = f'the embedded catalogue has no "{text}"{nearest(text, names)}'
     raise ArtifactMissingError(f"{message}; it has {', '.join(names)}", "riva-qs config show")
+
+
+def _official(service: str, found: official.Named) -> Artifact:
+    """Return one of NVIDIA's models as an artefact."""
+    located = locators.parse(found.reference)
+    return Artifact(service, found.language, found.model, **vars(located))
 
 
 def _embedded(model: str, language: str) -> Artifact:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - typer looks at the signatures
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,65 +15,25 @@ import typer
 
 from quickstart import __version__
 from quickstart.errors import InterruptionError, RivaQsError, UsageError, from_os_error
+from quickstart.session import DryRun, Yes
+from quickstart.session import session as _session
+from quickstart.store_cli import bundle_app, init, store_app
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from quickstart.config import Loaded
-    from quickstart.console import Console
-    from quickstart.lifecycle import Result, Suite
-
 _PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 app = typer.Typer(name="riva-qs", pretty_exceptions_enable=False, **_PLAIN)
-config_app = typer.Typer(help="Look at the configuration.", **_PLAIN)
+app.command()(init)
+config_app = typer.Typer(help="Look at the configuration, or make one.", **_PLAIN)
 app.add_typer(config_app, name="config")
 image_app = typer.Typer(help="Build and list our images.", **_PLAIN)
 app.add_typer(image_app, name="image")
+app.add_typer(store_app)
+app.add_typer(bundle_app, name="bundle")
 
 # What Typer raises for a wrong command line: its own class, or in older versions Click's.
 _TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-@dataclass
-class Session:
-    """The global options of this call."""
-
-    config: Path | None = None
-    overrides: list[str] = field(default_factory=list)
-    json: bool = False
-    quiet: bool = False
-
-    @property
-    def console(self) -> Console:
-        """Where output goes."""
-        from quickstart.console import Console
-
-        return Console(json=self.json, quiet=self.quiet)
-
-    def load(self) -> Loaded:
-        """Return the settings, or raise all their problems."""
-        from quickstart.config import load
-
-        return load(self.config, self.overrides)
-
-    def suite(self) -> Suite:
-        """Return what the verbs work on."""
-        from quickstart.lifecycle import Suite
-
-        return Suite(self.load().settings, self.console)
-
-    def show(self, result: Result) -> None:
-        """Print a result and end with its exit code."""
-        self.console.result("\n".join(result.lines), result.data)
-        if result.next_step:
-            self.console.note(result.next_step)
-        raise typer.Exit(result.code)
-
-
-_session = Session()
 
 
 def _print_version(value: bool) -> None:
@@ -99,6 +58,9 @@ def _global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask nothing of the network: --set offline=true.")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
@@ -108,15 +70,9 @@ def _global_options(
 ) -> None:
     """From one configuration file to a speech service that answers."""
     _session.config, _session.overrides = config, overrides or []
+    if offline:
+        _session.overrides.append("offline=true")
     _session.json, _session.quiet = json, quiet
-
-
-@app.command()
-def init(dry_run: DryRun = False, yes: Yes = False) -> None:  # noqa: ARG001 - nothing asks yet
-    """Fetch the models that the settings ask for, and deploy them."""
-    from quickstart import lifecycle
-
-    _session.show(lifecycle.init(_session.suite(), dry_run=dry_run))
 
 
 @app.command()
@@ -230,8 +186,13 @@ def config_show(
 
 @config_app.command("validate")
 def config_validate() -> None:
-    """Read the configuration and report every problem in it."""
+    """Read the configuration and report every problem in it, the models it asks for included."""
+    from quickstart import catalog
+
     loaded = _session.load()
+    models = [artifact.reference for artifact in catalog.wanted(loaded.settings)]
+    for text in catalog.cautions(loaded.settings):
+        _session.console.warn(text)
     given = list(loaded.given)
     source = str(loaded.file) if loaded.file else "no configuration file"
     data = {
@@ -239,8 +200,59 @@ def config_validate() -> None:
         "valid": True,
         "file": str(loaded.file or ""),
         "given": given,
+        "models": models,
     }
     _session.console.result(f"{source}: no problem; {len(given)} keys are set", data)
+
+
+@config_app.command("diff")
+def config_diff(
+    other: Annotated[
+        Path | None, typer.Argument(help="Another configuration file.", metavar="[FILE]")
+    ] = None,
+) -> None:
+    """Print how the values differ from the defaults, or from those of another file."""
+    from quickstart.config import differences, load
+
+    loaded = _session.load()
+    found = differences(loaded, load(other, environ={}) if other else None)
+    lines = [line for each in found for line in each.lines()]
+    rows = {d.name: {"value": d.value, "other": d.other, "origin": d.origin} for d in found}
+    data = {"verb": "config diff", "against": str(other or "default"), "differences": rows}
+    _session.console.result("\n".join(lines), data)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print a JSON Schema of all keys, for editors and programs."""
+    import json
+
+    from quickstart import reference
+
+    schema = reference.schema()
+    text = json.dumps(schema, indent=2)
+    _session.console.result(text, {"verb": "config schema", "schema": schema})
+
+
+@config_app.command("import")
+def config_import(
+    file: Annotated[Path, typer.Argument(help="An official config.sh.", metavar="CONFIG.SH")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+) -> None:
+    """Print an official config.sh as a config.env; the file is read, never executed."""
+    from quickstart import legacy
+
+    imported = legacy.import_config(file)
+    for note in imported.notes:
+        _session.console.warn(f"not taken over: {note}")
+    if output:
+        legacy.write(output, imported, replace=force)
+        _session.console.note(f"next: riva-qs -c {output} config validate")
+    data = {"verb": "config import", "file": str(output or ""), **vars(imported)}
+    _session.console.result("" if output else imported.text, data)
 
 
 @config_app.command("example")

@@ -1,14 +1,14 @@
-"""init, start, status, stop, clean: the order of the steps, and nothing else."""
+"""start, status, stop, clean: the order of the steps, and nothing else."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quickstart import catalog, health, log, store, transfer
+from quickstart import catalog, health, store, transfer
 from quickstart.audio import read_recording
 from quickstart.backends import choose
 from quickstart.backends.base import server_spec
@@ -20,14 +20,13 @@ from quickstart.errors import (
     RivaQsError,
     from_exit_code,
 )
-from quickstart.sources import source_of
+from quickstart.store import place_of
 
 if TYPE_CHECKING:
     from quickstart.backends.base import Backend, Running, ServerSpec
-    from quickstart.catalog import Artifact
     from quickstart.config import Settings
     from quickstart.console import Console
-    from quickstart.store import Rmir, Stamp, Store
+    from quickstart.store import Stamp, Store
 
 
 @dataclass(frozen=True)
@@ -57,128 +56,11 @@ class Suite:
 
     def facts(self, verb: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
         """Return what the JSON of every verb tells."""
-        location = str(self.store.root)
+        location = self.store.name
         return {"verb": verb, "backend": self.backend.name, "location": location, **more}
 
 
-def init(suite: Suite, *, dry_run: bool = False) -> Result:
-    """Fetch what the settings need, deploy it beside what is served, and swap in one step."""
-    prepared = suite.backend.prepare(suite.console, dry_run=dry_run)
-    artifacts = catalog.wanted(suite.settings)
-    suite.store.check_ours()
-    if dry_run:
-        engine = {} if prepared else suite.backend.engine()
-        return _plan_init(suite, prepared, engine, artifacts)
-    engine = suite.backend.engine()
-    suite.console.note(f"backend: {suite.backend.name} ({suite.why}); models: {suite.store.root}")
-    with suite.store.locked("init"):
-        _sweep(suite)
-        fetched = [_fetch(suite, artifact) for artifact in artifacts]
-        rmirs = _archives(suite.store)
-        stamp = _reusable(suite.store, rmirs, engine)
-        deployed = stamp or _deploy(suite, rmirs, engine)
-    models = ", ".join(model.name for model in deployed.models)
-    verdict = "unchanged, reused" if stamp else "deployed"
-    lines = (*fetched, f"models: {models} ({verdict}, generation {deployed.generation})")
-    data = {"reused": bool(stamp), "generation": deployed.generation, "steps": fetched}
-    models_data = [asdict(model) for model in deployed.models]
-    facts = suite.facts("init", **data, models=models_data)
-    return Result((*lines, *_outdated(suite, deployed)), facts, "next: riva-qs start")
-
-
-def _plan_init(
-    suite: Suite,
-    prepared: tuple[str, ...],
-    engine: dict[str, str],
-    artifacts: tuple[Artifact, ...],
-) -> Result:
-    """Say what `init` would do."""
-    here = suite.store
-    fresh = [a for a in artifacts if not _is_there(here, a)]
-    steps = [*prepared]
-    steps += [f"fetch {a.file} ({transfer.size_text(a.size)}) into {here.rmir}" for a in fresh]
-    rmirs = here.rmirs()
-    if not (rmirs or artifacts):
-        raise _no_archives(here)
-    if fresh or not _reusable(here, rmirs, engine):
-        names = sorted({rmir.name for rmir in rmirs} | {a.file for a in artifacts})
-        steps += [f"deploy {', '.join(names)}", f"let {here.models} show the new generation"]
-    lines = [f"would {step}" for step in steps] or ["nothing to do: all is deployed"]
-    return Result(tuple(lines), suite.facts("init", dry_run=True, steps=steps))
-
-
-def _sweep(suite: Suite) -> None:
-    """Remove what killed runs left behind."""
-    running = suite.backend.state()
-    for path in suite.store.leftovers(in_use=running.generation if running else ""):
-        store.remove(path)
-
-
-def _is_there(here: Store, artifact: Artifact) -> bool:
-    """Say whether an artefact of the catalogue is in rmir/ already."""
-    path = here.rmir / artifact.file
-    return path.is_file() and transfer.sha256(path) == artifact.sha256
-
-
-def _fetch(suite: Suite, artifact: Artifact) -> str:
-    """Bring an artefact to rmir/ unless it is there; return what was done."""
-    here, target = suite.store, suite.store.rmir / artifact.file
-    if _is_there(here, artifact):
-        return f"{artifact.file}: there already, reused"
-    if target.exists() and target not in here.fetched():
-        message = f"{target} is neither the file of the catalogue nor one that riva-qs fetched"
-        raise RivaQsError(message, "move it away, or set use_existing_rmirs=true to deploy it")
-    here.rmir.mkdir(exist_ok=True)
-    here.remember_fetched(artifact.file, artifact.sha256)
-    title = f"fetching {artifact.file}"
-    with suite.console.bytes_progress(title, artifact.size) as progress:
-        transfer.fetch(source_of(artifact), artifact, target, progress)
-    return f"{artifact.file}: fetched, {transfer.size_text(artifact.size)}, SHA-256 verified"
-
-
-def _archives(here: Store) -> tuple[Rmir, ...]:
-    """Return the archives to deploy."""
-    rmirs = here.rmirs()
-    if not rmirs:
-        raise _no_archives(here)
-    return rmirs
-
-
-def _no_archives(here: Store) -> ArtifactMissingError:
-    """Return the error for an empty rmir/."""
-    message = f"there is no archive to deploy: {here.rmir} holds no *.rmir"
-    return ArtifactMissingError(message, "put yours there, or set use_existing_rmirs=false")
-
-
-def _reusable(here: Store, rmirs: tuple[Rmir, ...], engine: dict[str, str]) -> Stamp | None:
-    """Return the current generation's stamp when a deploy would make the same again."""
-    try:
-        stamp = here.current()
-    except ArtifactMissingError:
-        return None
-    same = stamp is not None and (stamp.rmirs, stamp.engine) == (rmirs, engine)
-    return stamp if same else None
-
-
-def _deploy(suite: Suite, rmirs: tuple[Rmir, ...], engine: dict[str, str]) -> Stamp:
-    """Deploy all archives into a new generation and publish it."""
-    here, key = suite.store, suite.settings.model_deploy_key
-    transfer.check_space(here.root, 2 * sum(rmir.size for rmir in rmirs))
-    paths = [str((here.rmir / rmir.name).relative_to(here.root)) for rmir in rmirs]
-    title = f"deploying {', '.join(rmir.name for rmir in rmirs)}"
-    with here.draft() as draft, suite.console.activity(title) as report_line:
-        report = suite.backend.deploy(
-            paths,
-            str(draft.relative_to(here.root)),
-            key,
-            lambda line: report_line(log.message(line)),
-        )
-        stamp = here.publish(draft, rmirs, engine, report.models)
-    _sweep(suite)
-    return stamp
-
-
-def _outdated(suite: Suite, deployed: Stamp) -> tuple[str, ...]:
+def outdated(suite: Suite, deployed: Stamp) -> tuple[str, ...]:
     """Say so when the server that runs serves another generation than the deployed one."""
     running = suite.backend.state()
     if running is None or running.generation == deployed.generation:
@@ -216,7 +98,7 @@ def _deployed(here: Store) -> Stamp:
     """Return the stamp of what is deployed."""
     stamp = here.current()
     if stamp is None:
-        message = f"no model is deployed in {here.root} yet"
+        message = f"no model is deployed in {here} yet"
         raise ArtifactMissingError(message, "riva-qs init")
     return stamp
 
@@ -342,25 +224,24 @@ def clean(suite: Suite, *, dry_run: bool = False, yes: bool = False) -> Result:
     """Remove what riva-qs made, and keep what the user put there."""
     here = suite.store
     made, running = here.belongings(), suite.backend.state()
-    kept = sorted({here.rmir / r.name for r in here.rmirs()} - set(made))
-    sizes = [f"{path} ({transfer.size_text(store.size_of(path))})" for path in made]
+    kept = sorted({place_of(archive.name) for archive in here.archives()} - set(made))
+    sizes = [f"{here.root / name} ({transfer.size_text(here.size(name))})" for name in made]
     stops = [f"stop the server ({running})"] if running else []
     others = suite.backend.belongings()
     steps = [*stops, *(f"remove {each}" for each in (*others, *sizes))]
-    data = suite.facts("clean", steps=steps, kept=list(map(str, kept)))
-    keeps = tuple(f"keeps {path}" for path in kept)
+    data = suite.facts("clean", steps=steps, kept=[str(here.root / name) for name in kept])
+    keeps = tuple(f"keeps {here.root / name}" for name in kept)
     if dry_run or not steps:
-        lines = tuple(f"would {step}" for step in steps) or (f"nothing to clean in {here.root}",)
+        lines = tuple(f"would {step}" for step in steps) or (f"nothing to clean in {here}",)
         return Result((*lines, *keeps), {**data, "dry_run": dry_run})
     for line in (*(f"will {step}" for step in steps), *keeps):
         suite.console.note(line)
-    if not (yes or suite.console.confirm(f"Clean {here.root}?")):
+    if not (yes or suite.console.confirm(f"Clean {here}?")):
         raise RivaQsError("not confirmed: nothing was removed")
     with here.locked("clean"):
         if running:
             suite.console.note(suite.backend.stop())
         suite.backend.remove()
-        for path in made:
-            store.remove(path)
+        here.remove(made)
         here.remove_empty()
-    return Result((f"cleaned {here.root}", *keeps), {**data, "dry_run": False})
+    return Result((f"cleaned {here}", *keeps), {**data, "dry_run": False})

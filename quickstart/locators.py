@@ -67,7 +67,10 @@ def parse(text: str) -> Locator:
 
 def _address(text: str) -> Locator:
     """Return the model at an address."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}" is no address: {error}') from error
     wrong = _wrong_address(text, parts.scheme, parts.netloc)
     digest = _SHA256.fullmatch(parts.fragment)
     file = PurePosixPath(unquote(parts.path)).name

@@ -78,6 +78,15 @@ def memory_of(pid: int) -> int:
     return 1024 * int(resident[1]) if resident else 0
 
 
+def memory() -> int | None:
+    """Return how many bytes of memory this machine has; None where that cannot be known."""
+    try:
+        found = re.search(r"MemTotal:\s+(\d+) kB", (_PROC / "meminfo").read_text())
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
 def listener(port: int) -> Process | None:
     """Return the process that listens on a TCP port; None where this user may not know."""
     targets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quickstart.config import SETTINGS, Setting, Settings
 from quickstart.config.keys import Computed, spelled
 
@@ -38,6 +40,37 @@ def defaults(setting: Setting, quote: str = "") -> str:
         if i == 0 or text != texts[i - 1]
     ]
     return "; ".join(parts) if len(parts) > 1 else texts[0]
+
+
+def schema() -> dict[str, Any]:
+    """Return a JSON Schema of the values of all keys, as `config show --json` gives them."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The configuration of riva-qs",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.name: _property(setting) for setting in SETTINGS.values()},
+    }
+
+
+def _property(setting: Setting) -> dict[str, Any]:
+    """Return the schema of one key."""
+    types = {"bool": "boolean", "int": "integer", "str": "string"}
+    described: dict[str, Any] = {
+        "description": setting.key.doc.replace("\n", " "),
+        "type": types.get(setting.kind, "array"),
+    }
+    if described["type"] == "array":
+        described["items"] = {"type": "string"}
+    if setting.key.choices:
+        described["enum"] = list(setting.key.choices)
+    default = setting.key.default
+    if default.open == default.riva == default.tegra and not isinstance(default.open, Computed):
+        value = default.open
+        described["default"] = list(value) if isinstance(value, tuple) else value
+    else:
+        described["description"] += f" Default: {defaults(setting)}."
+    return {**described, "writeOnly": True} if setting.key.secret else described
 
 
 def _default_text(value: object, quote: str) -> str:

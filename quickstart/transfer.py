@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError, OutOfResourceError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quickstart.catalog import Artifact
-    from quickstart.sources import Source
+    from quickstart.sources import Source, SourceFile
 
 PARTIAL = ".partial"
 _CHUNK = 1 << 20
@@ -38,7 +37,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def fetch(
-    source: Source, artifact: Artifact, target: Path, progress: Callable[[int], None]
+    source: Source,
+    artifact: Artifact,
+    file: SourceFile,
+    target: Path,
+    progress: Callable[[int], None],
 ) -> None:
     """Bring an artefact to `target`, verified; on any failure nothing is left behind.
 
@@ -46,14 +49,14 @@ def fetch(
         IntegrityError: What came is not what the catalogue names.
         OutOfResourceError: The disk has no room for it.
     """
-    check_space(target.parent, artifact.size)
+    check_space(target.parent, file.size)
     partial = target.with_name(target.name + PARTIAL)
     try:
-        got = _copy(source, artifact, partial, progress)
-        wanted = (artifact.size, artifact.sha256)
+        got = _copy(source, artifact, file, partial, progress)
+        wanted = (file.size, file.sha256)
         if got != wanted:
             raise IntegrityError(
-                f"{artifact.file} is not the file of the catalogue: {got[0]} bytes with SHA-256"
+                f"{file.name} is not the file of the catalogue: {got[0]} bytes with SHA-256"
                 f" {got[1][:16]}..., instead of {wanted[0]} with {wanted[1][:16]}...",
                 "fetch it again; if it stays so, install riva-qs again",
             )
@@ -64,11 +67,15 @@ def fetch(
 
 
 def _copy(
-    source: Source, artifact: Artifact, partial: Path, progress: Callable[[int], None]
+    source: Source,
+    artifact: Artifact,
+    file: SourceFile,
+    partial: Path,
+    progress: Callable[[int], None],
 ) -> tuple[int, str]:
     """Write an artefact's bytes to disk and return their number and hash."""
     digest, size = hashlib.sha256(), 0
-    with closing(source.open(artifact)) as stream, partial.open("wb") as sink:
+    with source.open(artifact, file, 0, file.size) as stream, partial.open("wb") as sink:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)

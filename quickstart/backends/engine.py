@@ -9,7 +9,7 @@ import io
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from quickstart.errors import (
     ArtifactMissingError,
@@ -98,6 +98,23 @@ class Engine:
             cdi=tuple(d["ID"] for d in devices if d.get("Source") == "cdi"),
             rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
         )
+
+    def data_root(self) -> str:
+        """Return the folder where the engine keeps its data, on its own machine."""
+        with self._doing("ask where it keeps its data"):
+            return str(self._api.info().get("DockerRootDir") or "")
+
+    def save_image(self, name: str, sink: BinaryIO) -> None:
+        """Write an image, as `docker save` does, to a stream."""
+        with self._doing(f"save the image {name}"):
+            sink.writelines(self._api.get_image(name))
+
+    def load_image(self, stream: BinaryIO) -> None:
+        """Take over an image that was saved."""
+        with self._doing("load an image"):
+            for row in self._api.load_image(stream):
+                if "error" in row:
+                    raise _from_words("cannot load the image", str(row["error"]), "")
 
     def image(self, name: str) -> Image | None:
         """Return an image that is there."""

@@ -6,8 +6,20 @@ from is in `layers`: --set, the environment, the file and the default, the first
 """
 
 from quickstart.config.checks import is_path
+from quickstart.config.comparison import Difference, differences
 from quickstart.config.keys import MASK, Setting
 from quickstart.config.layers import DEFAULT_FILE, Loaded, load
 from quickstart.config.settings import SETTINGS, Settings
 
-__all__ = ["DEFAULT_FILE", "MASK", "SETTINGS", "Loaded", "Setting", "Settings", "is_path", "load"]
+__all__ = [
+    "DEFAULT_FILE",
+    "MASK",
+    "SETTINGS",
+    "Difference",
+    "Loaded",
+    "Setting",
+    "Settings",
+    "differences",
+    "is_path",
+    "load",
+]

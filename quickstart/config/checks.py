@@ -51,6 +51,11 @@ def wrong_seconds(value: int) -> str:
     return "" if value > 0 else f"{value} is no time to wait: at least 1"
 
 
+def wrong_count(value: int) -> str:
+    """Say what is wrong with a number of things."""
+    return "" if value >= 0 else f"{value} is less than none"
+
+
 def wrong_language(value: str) -> str:
     """Say what is wrong with a language code."""
     if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*|multi", value):

@@ -137,6 +137,12 @@ class Settings:
         check=checks.wrong_location,
         resolve=checks.location,
     )
+    keep_generations: int = key(
+        1,
+        "How many older generations of deployed models init keeps for riva-qs rollback. Files\n"
+        "that generations share are stored once.",
+        check=checks.wrong_count,
+    )
     use_existing_rmirs: bool = key(
         default=False,
         doc="true: init fetches nothing and deploys the archives that you put into rmir/.",
@@ -189,6 +195,10 @@ class Settings:
         (),
         "The same for translation.",
         check=checks.wrong_references,
+    )
+    offline: bool = key(
+        default=False,
+        doc="true: nothing is asked of the network. What is not on this machine is an error.",
     )
     ngc_api_key: str = key(
         "",

@@ -1,29 +1,90 @@
-"""Where an artefact comes from: one module a source, behind one Protocol."""
+"""Where an artefact comes from: one module a source, behind one Protocol.
+
+First `files` says what there is, with sizes and hashes and before any byte of it moves; then `open`
+gives any part of a file, so that a transfer can be split, resumed and checked.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from quickstart.errors import UnsupportedError
-
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from contextlib import AbstractContextManager
 
     from quickstart.catalog import Artifact
+    from quickstart.config import Settings
 
 
-class Source(Protocol):
-    """Gives the bytes of an artefact, from any offset so that a transfer can resume."""
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of an artefact.
 
-    def open(self, artifact: Artifact, offset: int = 0) -> BinaryIO:
-        """Return the artefact's bytes from `offset` on, to be closed by the caller."""
+    Attributes:
+        name: Its plain file name.
+        size: Its length in bytes.
+        sha256: Its SHA-256 in lower-case hex.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Body(Protocol):
+    """A part of a file on its way."""
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that comes; 0 where the other side gives only all."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes as soon as there are any, and none at the end."""
+        ...
+
+    def abort(self) -> None:
+        """Make a `read` that waits in another thread end."""
         ...
 
 
-def source_of(artifact: Artifact) -> Source:
-    """Return the source that an artefact names."""
+class Source(Protocol):
+    """Says which files an artefact has, and gives any part of them."""
+
+    def files(self, artifact: Artifact) -> tuple[SourceFile, ...]:
+        """Return the artefact's files; no byte of them is fetched."""
+        ...
+
+    def open(
+        self, artifact: Artifact, file: SourceFile, start: int, stop: int
+    ) -> AbstractContextManager[Body]:
+        """Return the bytes [start, stop) of a file, or more of it where it must be so."""
+        ...
+
+
+def source_of(artifact: Artifact, settings: Settings) -> Source:
+    """Return the source that an artefact names.
+
+    Raises:
+        ArtifactMissingError: It is elsewhere, and `offline` forbids to go there.
+    """
     from quickstart.sources.embedded import EmbeddedSource
+    from quickstart.sources.local import LocalSource
 
     if artifact.source == "embedded":
         return EmbeddedSource()
+    if artifact.source == "file":
+        return LocalSource()
+    return _remote(artifact, settings)
+
+
+def _remote(artifact: Artifact, settings: Settings) -> Source:
+    """Return the source of an artefact that is not on this machine."""
+    from quickstart.errors import ArtifactMissingError, UnsupportedError
+
+    if settings.offline:
+        raise ArtifactMissingError(
+            f"{artifact.reference} is not on this machine, and offline=true forbids to fetch it",
+            "import a bundle that has it, or set offline=false where there is a network",
+        )
     raise UnsupportedError(f"{artifact.name} comes from {artifact.source}, which is not built yet")

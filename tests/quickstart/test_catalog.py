@@ -69,4 +69,45 @@ def test_no_service_at_all_is_a_mistake() -> None:
 def test_a_source_that_is_not_built_is_unsupported() -> None:
     """An artefact may name a source of a later version, which is told."""
     with pytest.raises(UnsupportedError, match="elsewhere"):
-        source_of(replace(catalog.table()[0], source="elsewhere"))
+        source_of(replace(catalog.table()[0], source="elsewhere"), Settings())
+
+
+@pytest.mark.parametrize("image", ["open", "riva"])
+def test_references_are_taken_as_they_are(image: str) -> None:
+    """models_* name what is fetched, wherever it is, and each thing once."""
+    digest = "ab" * 32
+    listed = (
+        "nvidia/riva/rmir_a:1",
+        f"https://host/b.rmir#sha256={digest}",
+        f"file:///c/c.rmir#sha256={digest}",
+        "asr_digits_en_us",
+        "nvidia/riva/rmir_a:1",
+    )
+    settings = Settings(
+        image=image, service_enabled_nlp=False, service_enabled_tts=False, models_asr=listed
+    )
+    found = catalog.wanted(settings)
+    assert [a.source for a in found] == ["ngc", "http", "file", "embedded"]
+    assert [a.reference for a in found][1:3] == ["https://host/b.rmir", "file:///c/c.rmir"]
+    assert [a.sha256 for a in found][:3] == ["", digest, digest]
+    assert found[3] in catalog.table()
+
+
+def test_a_reference_makes_a_service_possible() -> None:
+    """With image=open too, a service can be switched on with an archive of one's own."""
+    settings = Settings(
+        service_enabled_asr=False, service_enabled_tts=True, models_tts=("nvidia/riva/rmir_t:1",)
+    )
+    assert [(a.service, a.name) for a in catalog.wanted(settings)] == [("tts", "rmir_t")]
+
+
+def test_an_unknown_embedded_name_is_answered_with_the_nearest() -> None:
+    """A plain name must be one of the embedded catalogue."""
+    with pytest.raises(ArtifactMissingError, match=r"did you mean asr_digits_en_us\?"):
+        catalog.wanted(Settings(models_asr=("asr_digits_en",)))
+
+
+def test_every_language_must_be_there() -> None:
+    """Each of several languages needs a model of its own."""
+    with pytest.raises(ArtifactMissingError, match='"digits" in de-DE'):
+        catalog.wanted(Settings(asr_language_code=("en-US", "de-DE")))

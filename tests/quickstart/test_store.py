@@ -12,7 +12,7 @@ from quickstart import store as stores
 from quickstart.backends.base import Model
 from quickstart.config import Settings
 from quickstart.errors import ArtifactMissingError, RivaQsError
-from quickstart.store import Stamp, Store
+from quickstart.store import Stamp, Store, locking
 from quickstart.transfer import sha256
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ def store(tmp_path: Path) -> Store:
 
 def deploy(store: Store, models: tuple[Model, ...] = (MODEL,)) -> Stamp:
     with store.draft() as draft:
-        (draft / "models" / "m-streaming").mkdir(parents=True)
-        return store.publish(draft, store.rmirs(), ENGINE, models)
+        (store.root / draft / "models" / "m-streaming").mkdir(parents=True)
+        return store.publish(draft, store.archives(), ENGINE, models)
 
 
 def names(store: Store) -> set[str]:
-    return {path.name for path in store.generations.iterdir()}
+    return {path.name for path in (store.root / "generations").iterdir()}
 
 
 def test_before_the_first_deploy_nothing_is_current(store: Store) -> None:
     """A fresh location has no generation, and looking makes none."""
     assert store.current() is None
-    assert not store.generations.exists()
+    assert not (store.root / "generations").exists()
 
 
 def test_a_published_draft_is_what_models_shows(store: Store) -> None:
@@ -84,14 +84,18 @@ def test_a_draft_is_checked_against_its_report(store: Store, models: tuple[Model
 def test_the_generation_before_is_kept_and_older_ones_swept(store: Store) -> None:
     """The current and the previous generation stay, and what a server uses; others go."""
     stamps = [deploy(store) for _ in range(4)]
-    store.generations.joinpath(".partial-1").mkdir()
+    (store.root / "generations" / ".partial-1").mkdir()
     (store.rmir / "b.rmir.partial").touch()
     (store.root / ".models-1").symlink_to("x")
-    for path in store.leftovers(in_use=stamps[0].generation):
-        stores.remove(path)
+    store.remove(store.leftovers(in_use=stamps[0].generation))
     assert names(store) == {stamps[i].generation for i in (0, 2, 3)}
     assert store.current() == stamps[3]
-    assert sorted(path.name for path in store.root.iterdir()) == ["generations", "models", "rmir"]
+    assert sorted(path.name for path in store.root.iterdir()) == [
+        "generations",
+        "lock.json",
+        "models",
+        "rmir",
+    ]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(store: Store) -> None:
@@ -100,8 +104,8 @@ def test_a_folder_of_somebody_else_is_left_alone(store: Store) -> None:
     with pytest.raises(RivaQsError, match=f"{store.models} is there and was not made by riva-qs"):
         deploy(store)
     assert (store.models / "precious").is_dir()
-    assert store.models not in store.belongings()
-    stores.remove(store.models)
+    assert "models" not in store.belongings()
+    store.remove(["models"])
     store.models.symlink_to("/somewhere")
     with pytest.raises(RivaQsError, match="was not made by riva-qs"):
         store.current()
@@ -110,8 +114,7 @@ def test_a_folder_of_somebody_else_is_left_alone(store: Store) -> None:
 @pytest.mark.parametrize("damage", ["stamp.json", "models/m-streaming", "."])
 def test_a_damaged_generation_says_how_to_repair_it(store: Store, damage: str) -> None:
     """A generation with parts gone is not served; the error says to deploy again."""
-    folder = store.generations / deploy(store).generation
-    stores.remove(folder / damage)
+    store.remove([f"generations/{deploy(store).generation}/{damage}"])
     with pytest.raises(ArtifactMissingError) as caught:
         store.current()
     assert "riva-qs init" in caught.value.hint
@@ -119,7 +122,7 @@ def test_a_damaged_generation_says_how_to_repair_it(store: Store, damage: str) -
 
 def test_a_stamp_that_is_no_stamp_is_damage(store: Store) -> None:
     """Whatever is in stamp.json, it is never a traceback."""
-    path = store.generations / deploy(store).generation / "stamp.json"
+    path = store.root / "generations" / deploy(store).generation / "stamp.json"
     for text in ("", "[]", "{}", '{"rmirs": 1}', "null"):
         path.write_text(text)
         with pytest.raises(ArtifactMissingError):
@@ -130,7 +133,7 @@ def test_a_second_one_is_told_who_holds_the_lock(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two at work in one location is refused, with verb and process of the first."""
-    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(locking, "PATIENCE", 0.2)
     script = (
         "import sys, pathlib, time; from quickstart.store import Store\n"
         "with Store(pathlib.Path(sys.argv[1])).locked('init'):\n"
@@ -154,7 +157,7 @@ def test_only_what_riva_qs_fetched_is_its_own(store: Store) -> None:
     (store.rmir / "ours.rmir").write_bytes(b"x")
     store.remember_fetched("ours.rmir", sha256(store.rmir / "ours.rmir"))
     store.remember_fetched("a.rmir", "another hash")
-    assert store.fetched() == [store.rmir / "ours.rmir"]
+    assert store.fetched() == ["rmir/ours.rmir"]
     for text in ("broken", "[]", ""):
         (store.rmir / ".fetched.json").write_text(text)
         assert store.fetched() == []

@@ -14,7 +14,7 @@ PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
     "docker": {"backends/engine.py"},
-    "typer": {"cli.py"},
+    "typer": {"cli.py", "session.py", "store_cli.py"},
     "dotenv": {"config/layers.py"},
     "rich": {"console.py"},
     "grpc": {"client.py"},

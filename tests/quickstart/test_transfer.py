@@ -1,41 +1,40 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.errors import ArtifactMissingError, IntegrityError, OutOfResourceError
+from quickstart.sources import Body, SourceFile
 from quickstart.sources.embedded import EmbeddedSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DATA = bytes(range(256)) * 9000
 
 
-def artifact(data: bytes = DATA, size: int | None = None) -> Artifact:
-    digest = hashlib.sha256(data).hexdigest()
+ARTIFACT = Artifact("asr", "en-US", "m", "n", "1", "embedded", "n")
+
+
+def described(data: bytes = DATA, size: int | None = None) -> SourceFile:
     count = len(data) if size is None else size
-    return Artifact("asr", "en-US", "m", "n", "1", "embedded", "n", "a.rmir", count, digest)
+    return SourceFile("a.rmir", count, hashlib.sha256(data).hexdigest())
 
 
-@dataclass
-class BrokenSource:
+class BrokenSource(EmbeddedSource):
     """Gives the first bytes, and then fails as a disk does."""
 
-    def open(self, _artifact: Artifact, offset: int = 0) -> BinaryIO:
-        class Stream(io.BytesIO):
-            def read(self, size: int | None = -1) -> bytes:
-                if self.tell() > 0:
-                    raise OSError(5, "Input/output error")
-                return super().read(size)
-
-        return Stream(DATA[offset:])
+    @contextmanager
+    def open(self, artifact: Artifact, file: SourceFile, start: int, stop: int) -> Iterator[Body]:
+        with super().open(artifact, file, start, stop) as body:
+            body.read(1000)
+            raise OSError(5, "Input/output error")
 
 
 @pytest.fixture
@@ -49,48 +48,53 @@ def source(tmp_path: Path) -> EmbeddedSource:
 def test_a_file_arrives_whole_and_counted(source: EmbeddedSource, tmp_path: Path) -> None:
     """What arrives has every byte, and progress adds up to its size."""
     target, seen = tmp_path / "a.rmir", list[int]()
-    transfer.fetch(source, artifact(), target, seen.append)
+    transfer.fetch(source, ARTIFACT, described(), target, seen.append)
     assert target.read_bytes() == DATA
     assert sum(seen) == len(DATA)
-    assert transfer.sha256(target) == artifact().sha256
+    assert transfer.sha256(target) == described().sha256
 
 
-@pytest.mark.parametrize("wrong", [artifact(b"other"), artifact(size=1)])
+@pytest.mark.parametrize("wrong", [described(b"other"), described(size=1)])
 def test_other_bytes_never_take_the_name(
-    source: EmbeddedSource, tmp_path: Path, wrong: Artifact
+    source: EmbeddedSource, tmp_path: Path, wrong: SourceFile
 ) -> None:
     """A wrong hash or size is an integrity error, and leaves what was there before."""
     target = tmp_path / "a.rmir"
     target.write_bytes(b"before")
     with pytest.raises(IntegrityError, match=r"a\.rmir is not the file of the catalogue"):
-        transfer.fetch(source, wrong, target, lambda _: None)
+        transfer.fetch(source, ARTIFACT, wrong, target, lambda _: None)
     assert target.read_bytes() == b"before"
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_transfer_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+def test_a_transfer_that_breaks_leaves_nothing(source: EmbeddedSource, tmp_path: Path) -> None:
     """A source that fails midway leaves neither a file nor a part of one."""
     with pytest.raises(OSError, match="Input/output"):
-        transfer.fetch(BrokenSource(), artifact(), tmp_path / "a.rmir", lambda _: None)
-    assert not list(tmp_path.iterdir())
+        transfer.fetch(
+            BrokenSource(source.folder), ARTIFACT, described(), tmp_path / "a.rmir", lambda _: None
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
 def test_a_transfer_can_begin_anywhere(source: EmbeddedSource) -> None:
     """A source gives its bytes from any offset, for transfers that resume."""
-    with source.open(artifact(), 1000) as stream:
-        assert stream.read() == DATA[1000:]
+    with source.open(ARTIFACT, described(), 1000, 3000) as body:
+        assert body.read(10_000) == DATA[1000:3000]
+        assert body.read(10_000) == b""
 
 
 def test_what_the_package_lacks_is_named(tmp_path: Path) -> None:
     """A packaged file that is missing is told with the folder where it was looked for."""
     with pytest.raises(ArtifactMissingError, match=str(tmp_path)):
-        EmbeddedSource(tmp_path).open(artifact())
+        EmbeddedSource(tmp_path).open(ARTIFACT, described(), 0, 1).__enter__()
 
 
 def test_a_disk_without_room_is_told_before(source: EmbeddedSource, tmp_path: Path) -> None:
     """Too little space is an error with both numbers, before a byte is written."""
     with pytest.raises(OutOfResourceError, match=r"1000000\.1 GB are needed .* are free"):
-        transfer.fetch(source, artifact(size=10**15), tmp_path / "a.rmir", lambda _: None)
+        transfer.fetch(
+            source, ARTIFACT, described(size=10**15), tmp_path / "a.rmir", lambda _: None
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
