@@ -239,6 +239,16 @@ class Engine:
             return int(usage.get("usage", 0)) - int(idle)
         return 0
 
+    def output(self, spec: ContainerSpec) -> list[str]:
+        """Run a container to its end, and return what it says."""
+        container = self.create(spec, {})
+        try:
+            self.start(container)
+            self.wait(container)
+            return list(self.logs(container))
+        finally:
+            self.remove(container)
+
     def attach(self, spec: ContainerSpec) -> Any:  # noqa: ANN401 - a socket with frames
         """Run a container with its stdin open; return the socket that carries stdin and output.
 

@@ -29,28 +29,21 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 # NVIDIA's riva-deploy writes the path of the repository into what it makes, so it must deploy to
 # where the server will read: /data/models. A link leads from there to the draft. Arguments: the
-# draft, the owner that its files get, and the archives.
+# draft, and the owner that its files get.
 _DEPLOY_RIVA = f"""
 set -eu
-draft=$1 owner=$2; shift 2
-mkdir -p /data "/store/$draft/models"
+mkdir -p /data "/store/$1/models"
 ln -sfn /store/rmir /data/rmir
-ln -sfn "/store/$draft/models" /data/models
-rmirs=no
-for archive; do
-    case $archive in
-        *.tar.gz) tar --extract --gzip --no-same-owner --file "/store/$archive" -C /data/models ;;
-        *) rmirs=yes ;;
-    esac
-done
+ln -sfn "/store/$1/models" /data/models
 status=0
-if [ $rmirs = yes ]; then deploy_all_models /data/rmir /data/models || status=$?; fi
+deploy_all_models /data/rmir /data/models || status=$?
 cd /data/models/
 find . -type f -size +0c >{LISTING}
 grep -HEs '^ *(platform|backend|default_model_filename) *:' */config.pbtxt >>{LISTING} || :
-[ -z "$owner" ] || chown -R "$owner" "/store/$draft"
+[ -z "$2" ] || chown -R "$2" "/store/$1"
 exit $status
 """
+_FIND_PLUGINS = ("find", "/data/plugins", "-name", "*.so", "-size", "+0c")
 
 
 @dataclass(frozen=True)
@@ -91,11 +84,8 @@ def deploy(
     settings: Settings, host: Host, rmirs: tuple[str, ...], draft: str, *, keyed: bool
 ) -> ContainerSpec:
     """Return the container that deploys archives; their paths and the draft's are the store's."""
-    made = _riva_deploy(host, rmirs, draft) if settings.image == "riva" else _open_deploy(host)
-    if settings.image != "riva":
-        archives = (f"/data/{rmir}" for rmir in rmirs)
-        report = ("--report", f"/data/{draft}/report.json")
-        made = replace(made, command=("riva-deploy", *report, *archives, f"/data/{draft}/models"))
+    riva = settings.image == "riva"
+    made = _riva_deploy(host, draft) if riva else _open_deploy(host, rmirs, draft)
     return replace(
         made,
         name=deploy_name(settings),
@@ -103,6 +93,13 @@ def deploy(
         labels=((f"{LABEL}.role", DEPLOY), (f"{LABEL}.store", host.store)),
         memory=bytes_of(settings.container_memory),
     )
+
+
+def finder(image: str, store: str) -> ContainerSpec:
+    """Return the container that looks for Triton's plugins in a volume, as riva_start.sh does."""
+    labels = ((f"{LABEL}.role", "finder"),)
+    mounts = (Mount(store, "/data", read_only=True),)
+    return ContainerSpec("", image, _FIND_PLUGINS, mounts=mounts, labels=labels)
 
 
 def deploy_name(settings: Settings) -> str:
@@ -215,24 +212,26 @@ def _tls(settings: Settings) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     return tuple(mounts), ("--use_ssl", *arguments, *mutual)
 
 
-def _open_deploy(host: Host) -> ContainerSpec:
+def _open_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
     """Return the container in which our image deploys."""
+    archives = (f"/data/{rmir}" for rmir in rmirs)
+    report = ("--report", f"/data/{draft}/report.json")
     return ContainerSpec(
         name="",
         image=host.image,
-        command=(),
+        command=("riva-deploy", *report, *archives, f"/data/{draft}/models"),
         mounts=(Mount(host.store, "/data"),),
         user=host.owner,
         unprivileged=True,
     )
 
 
-def _riva_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
+def _riva_deploy(host: Host, draft: str) -> ContainerSpec:
     """Return the container in which NVIDIA's image deploys, as riva_init.sh runs it."""
     return ContainerSpec(
         name="",
         image=host.image,
-        command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner, *rmirs),
+        command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner),
         mounts=(Mount(host.store, "/store"),),
         gpu=host.gpu,
         init=True,
