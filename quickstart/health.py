@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from quickstart.errors import NotReadyError, RivaQsError, UsageError
+from quickstart.errors import NotAuthorisedError, NotReadyError, RivaQsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quickstart.backends.base import Backend, Exit, Model
+    from quickstart.client import Tls
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 # What has taken long will take longer: asking less often then costs little and loads less.
@@ -145,6 +146,7 @@ class ServiceProbe:
     models: Sequence[Model]
     recording: str
     audio: bytes
+    tls: Tls | None = None
 
     def alive(self) -> Check:
         """Ask whether the server runs."""
@@ -158,14 +160,15 @@ class ServiceProbe:
         from quickstart import client
 
         try:
-            with client.connect(self.uri) as server:
+            with client.connect(self.uri, self.tls) as server:
                 if not server.serving(_QUICK):
                     return Check(ok=False, detail="the server loads its models")
                 listed = server.models(_QUICK)
         except NotReadyError:
             return Check(ok=False, detail=f"the server does not answer at {self.uri} yet")
         except RivaQsError as error:
-            return Check(ok=False, detail=error.message)
+            vain = isinstance(error, NotAuthorisedError)
+            return Check(ok=False, detail=error.message, settled=vain)
         known = set(map(_plain, listed))
         spoken = (model for model in self.models if model.service == "asr")
         missing = [model.name for model in spoken if _plain(model.name) not in known]
@@ -181,7 +184,7 @@ class ServiceProbe:
         if model is None:
             return Check(ok=True, detail="no model here takes a recording")
         try:
-            with client.connect(self.uri) as server:
+            with client.connect(self.uri, self.tls) as server:
                 names = {_plain(name): name for name in server.models(_QUICK)}
                 request = client.Request(
                     audio=self.audio,

@@ -313,6 +313,7 @@ class Engine:
             labels={**dict(spec.labels), **labels},
             user=spec.user or None,
             host_config=host,
+            healthcheck=None if spec.healthcheck else {"test": ["NONE"]},
         )
         return config
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quickstart import __version__
+from quickstart.backends.base import tls_arguments, tls_files
 from quickstart.backends.container import NO_GPU, ContainerSpec, Gpu, Mount, Port
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ GRPC_PORT = 50051
 LISTING = "/tmp/riva-qs-listing"  # noqa: S108 - in the container, which has nothing else in it
 _TRITON_PORTS = (8000, 8001, 8002)
 _RIVA_LIMITS = (("memlock", -1), ("stack", 67108864))
+_TLS_PLACES = {
+    "--ssl_server_cert": "/ssl/server.crt",
+    "--ssl_server_key": "/ssl/server.key",
+    "--ssl_root_cert": "/ssl/root_server.crt",
+}
 _JETSON_PORT = 8888
 _JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -69,7 +75,8 @@ class Host:
 
 def server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerSpec:
     """Return the container of the server."""
-    made = _riva_server(settings, host) if settings.image == "riva" else _open_server(spec, host)
+    riva = settings.image == "riva"
+    made = _riva_server(settings, host) if riva else _open_server(settings, spec, host)
     facts = {"role": SERVER, "generation": spec.generation, "uri": spec.uri, "store": host.store}
     labels = tuple((f"{LABEL}.{name}", value) for name, value in facts.items())
     return replace(
@@ -117,8 +124,12 @@ def bytes_of(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]] if match else 0
 
 
-def _open_server(spec: ServerSpec, host: Host) -> ContainerSpec:
-    """Return the server of our image: it reads, writes nothing, and needs no privilege."""
+def _open_server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerSpec:
+    """Return the server of our image: it reads, writes nothing, and needs no privilege.
+
+    With TLS nobody asks for its health from inside, who would need a certificate for that.
+    """
+    tls_mounts, tls_arguments = _tls(settings)
     return ContainerSpec(
         name="",
         image=host.image,
@@ -127,14 +138,16 @@ def _open_server(spec: ServerSpec, host: Host) -> ContainerSpec:
             f"--riva-uri=0.0.0.0:{GRPC_PORT}",
             f"--model_repository=/data/generations/{spec.generation}/models",
             *_services(spec),
+            *tls_arguments,
         ),
-        mounts=(Mount(host.store, "/data", read_only=True),),
+        mounts=(Mount(host.store, "/data", read_only=True), *tls_mounts),
         ports=(Port(GRPC_PORT, spec.port, spec.host),),
         gpu=host.gpu,
         tmpfs=("/tmp",),  # noqa: S108 - in the container
         user=host.owner,
         read_only=True,
         unprivileged=True,
+        healthcheck=not tls_mounts,
     )
 
 
@@ -198,18 +211,9 @@ def _riva_ports(settings: Settings, *, tegra: bool) -> tuple[Port, ...]:
 
 def _tls(settings: Settings) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     """Return the mounts and the arguments of TLS; none without a certificate and its key."""
-    if not (settings.ssl_server_cert and settings.ssl_server_key):
-        return (), ()
-    files = {
-        "--ssl_server_cert": (settings.ssl_server_cert, "/ssl/server.crt"),
-        "--ssl_server_key": (settings.ssl_server_key, "/ssl/server.key"),
-        "--ssl_root_cert": (settings.ssl_root_cert, "/ssl/root_server.crt"),
-    }
-    given = {option: pair for option, pair in files.items() if pair[0]}
-    mutual = ("--ssl_use_mutual_auth",) if settings.ssl_use_mutual_auth else ()
-    arguments = (f"{option}={target}" for option, (_, target) in given.items())
-    mounts = (Mount(source, target, read_only=True) for source, target in given.values())
-    return tuple(mounts), ("--use_ssl", *arguments, *mutual)
+    files = tls_files(settings).items()
+    mounts = (Mount(path, _TLS_PLACES[option], read_only=True) for option, path in files)
+    return tuple(mounts), tls_arguments(settings, _TLS_PLACES)
 
 
 def _open_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import pytest
 import riva.client
 
 import quickstart
-from quickstart import catalog
+from quickstart import catalog, images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,9 @@ ROOT = Path(quickstart.__file__).parents[1]
 ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 HERE = Path(__file__).parent
 SAID = "four one seven two nine six"
-SPEECH, NVIDIA = "riva-qs-test/speech:cpu", "riva-qs-test/nvidia:2.19.0"
+# Two checkouts that share an engine must not take each other's image for their own.
+TAG = hashlib.sha256(images.context()).hexdigest()[:12]
+SPEECH, NVIDIA = f"riva-qs-test/speech:cpu-{TAG}", f"riva-qs-test/nvidia:{TAG}"
 BASES = ["--base=riva-qs-test/base:amd64", "--builder=riva-qs-test/python:amd64"]
 
 

@@ -28,7 +28,7 @@ def test_from_archive_to_words_and_back(place: Place) -> None:
     assert hear(place.port) == SAID
     status = place.json("status")
     assert status["ready"]
-    assert status["image"] == "riva-qs-test/speech:cpu"
+    assert status["image"] == IMAGE
     assert status["memory_bytes"] > 10 << 20
     assert "Riva server is ready" in place.ok("logs")
     assert "drained" in place.ok("stop")
