@@ -86,7 +86,7 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
-        if path.parent.parent == staging():
+        if path.parent == staging() / digest:
             shutil.rmtree(path.parent)
 
     def read(self, relative: str, sink: BinaryIO) -> None:
