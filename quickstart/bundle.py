@@ -32,7 +32,7 @@ from quickstart.store.volume import staging
 from quickstart.transfer import PARTIAL, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from quickstart.lifecycle import Suite
     from quickstart.store import Store
@@ -63,7 +63,7 @@ def export(suite: Suite, target: Path, what: Sequence[str], *, force: bool = Fal
     wanted = _kinds(suite, what)
     if target.exists() and not force:
         raise UsageError(f"{target} is there already", "choose another name, or pass --force")
-    with suite.store.locked("bundle export"), tempfile.TemporaryDirectory() as spool:
+    with suite.store.locked("bundle export"), _spool(target) as spool:
         manifest, members = _content(suite, wanted, Path(spool))
         if not members:
             hint = "riva-qs init fetches and deploys"
@@ -81,6 +81,11 @@ def export(suite: Suite, target: Path, what: Sequence[str], *, force: bool = Fal
     rows = [asdict(member.file) for member in members]
     next_step = f"next, where there is no network: riva-qs bundle import {target.name}"
     return Result((line,), suite.facts("bundle export", **facts, members=rows), next_step)
+
+
+def _spool(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what must be packed first, on the disk that gets the bundle."""
+    return tempfile.TemporaryDirectory(prefix=f"{PARTIAL}-", dir=target.absolute().parent)
 
 
 def _kinds(suite: Suite, what: Sequence[str]) -> tuple[str, ...]:
@@ -181,6 +186,11 @@ class _Hashing:
         """The hash of all that was written."""
         return self._digest.hexdigest()
 
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        """Write many bytes."""
+        for chunk in chunks:
+            self.write(chunk)
+
     def write(self, data: bytes) -> int:
         """Write bytes."""
         self.size += len(data)
@@ -267,7 +277,7 @@ def _manifest(source: Path, tar: tarfile.TarFile) -> Manifest:
         manifest = _parsed(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(source, f"its manifest makes no sense: {error!r}") from error
-    for problem in _problems(manifest):
+    for problem in (*_problems(manifest), *_problems_of_models(manifest)):
         raise _refused(source, problem)
     if sum(file.size for file in manifest.members) > source.stat().st_size:
         raise _refused(source, "it is shorter than what it says to hold")
@@ -303,6 +313,12 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     hashes = (re.fullmatch("[0-9a-f]{64}", str(f.sha256)) for f in manifest.members)
     if not (all(numbers) and all(hashes)):
         yield "its sizes or hashes are none"
+    if {row["member"] for row in manifest.images} != {f.name for f in manifest.of("images")}:
+        yield "its images are not those that it names"
+
+
+def _problems_of_models(manifest: Manifest) -> Iterator[str]:
+    """Yield what must not be in a manifest's stamp."""
     stamp = manifest.stamp
     if stamp is None and manifest.of("models"):
         yield "it has models and no stamp"
@@ -314,8 +330,6 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         stamped = {(f.size, f.sha256) for f in stamp.files}
         if stamped != {(f.size, f.sha256) for f in manifest.of("models")}:
             yield "its models are not those of its stamp"
-    if {row["member"] for row in manifest.images} != {f.name for f in manifest.of("images")}:
-        yield "its images are not those that it names"
 
 
 def _has_place(file: File) -> bool:

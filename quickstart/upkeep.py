@@ -195,6 +195,10 @@ def _repaired(suite: Suite, found: list[Damage]) -> Result:
         here.remove([*ours, *older])
     repaired = [f"{name}: removed" for name in older]
     result = deployment.init(suite, anew=shown in bad)
+    running = suite.backend.state()
+    in_use = {here.shown(), running.generation if running else ""}
+    with here.locked("verify"):
+        here.remove([f"generations/{name}" for name in bad - in_use])
     left = [line for damage in _damages(here) for line in damage.lines()]
     code = IntegrityError.code if left else 0
     lines = (*repaired, *result.lines, *left)

@@ -63,6 +63,7 @@ def missing(name: str) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--kills", type=int, default=40, help="how often init is killed, in all")
     for name in REQUIREMENTS:
         parser.addoption(f"--require-{name}", action="store_true", help=f"fail without {name}")
 
@@ -84,3 +85,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def recordings() -> Path:
     """The folder of the development recordings; for tests marked so."""
     return Path(RECORDINGS)
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test kills init: one half in a folder, one on a volume."""
+    return (int(request.config.getoption("--kills")) + 1) // 2

@@ -13,13 +13,13 @@ import shutil
 import socket
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import quickstart
-from quickstart.errors import IntegrityError, OutOfResourceError, RivaQsError, from_exit_code
+from quickstart.errors import IntegrityError, RivaQsError, from_exit_code
 from quickstart.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
-        if path.parent.parent == staging():
+        if path.parent == staging() / digest:
             shutil.rmtree(path.parent)
 
     def read(self, relative: str, sink: BinaryIO) -> None:
@@ -112,6 +112,13 @@ class Volume:
         except BaseException:
             self._drop(remove=False)
             raise
+
+    def close(self) -> None:
+        """End the agent, and with it the lock that it holds."""
+        self._drop(remove=False)
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
 
     def _connected(self) -> Agent:
         """Return the agent, started where it is not yet."""
@@ -143,15 +150,9 @@ class Volume:
     def _remove_volume(self) -> None:
         """Remove the volume, once the agent's container is gone too."""
         deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self.engine.remove_volume(self.name)
-            except OutOfResourceError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        while self.engine.volume_users(self.name) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.engine.remove_volume(self.name)
 
 
 class Agent:
@@ -239,10 +240,12 @@ class _Channel:
 
     def close(self) -> None:
         """Hang up, which ends the program, and wait for its end."""
-        self._socket.shutdown(socket.SHUT_WR)
-        for _ in iter(lambda: self._socket.recv(_CHUNK), b""):
-            pass
-        self._socket.close()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            for _ in iter(lambda: self._socket.recv(_CHUNK), b""):
+                pass
+        # The SDK keeps a file over the socket, which would keep it open.
+        os.close(self._socket.detach())
 
     def _fill(self) -> None:
         """Read one frame."""

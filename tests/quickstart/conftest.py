@@ -142,6 +142,12 @@ class Package:
         (self.artifacts / "catalog.json").write_text(json.dumps(table))
         (self.artifacts / "test.rmir").write_bytes(data)
 
+    def claim(self, size: int) -> None:
+        """Say in the catalogue that the artefact is another one, of some size."""
+        table = json.loads((self.artifacts / "catalog.json").read_text())
+        table["artifacts"][0] |= {"size": size, "sha256": "0" * 64}
+        (self.artifacts / "catalog.json").write_text(json.dumps(table))
+
 
 @pytest.fixture
 def package(qs: CommandLine) -> Package:

@@ -1,0 +1,164 @@
+"""Model locations on Docker volumes, looked after by the agent in a container."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from quickstart.config import Settings
+from quickstart.errors import IntegrityError, RivaQsError
+from quickstart.store import locate, locking
+from quickstart.store.folder import sha256
+from quickstart.store.volume import Volume
+from support.killing import Killer
+
+from .conftest import ARCHIVE, SAID, docker, hear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from quickstart.store import Store
+
+    from .conftest import Place
+
+pytestmark = pytest.mark.docker
+PYTHON = "riva-qs-test/python:amd64"
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    """The name of a volume, which is gone after the test."""
+    name = f"riva-qs-test-store-{secrets.token_hex(4)}"
+    yield name
+    users = docker("ps", "-aq", "--filter", f"volume={name}").split()
+    subprocess.run(["docker", "rm", "-f", *users], capture_output=True, check=False)
+    subprocess.run(["docker", "volume", "rm", "-f", name], capture_output=True, check=False)
+
+
+@pytest.fixture
+def on_volume(place: Place, volume: str) -> Place:
+    """A place whose models are on a volume."""
+    path = place.folder / "config.env"
+    text = path.read_text().replace("loc=./models-here", f"loc={volume}")
+    path.write_text(text.replace("use_existing_rmirs=true", "use_existing_rmirs=false"))
+    return place
+
+
+@contextmanager
+def store_on(volume: str, image: str = PYTHON) -> Iterator[Store]:
+    """Give a store on a volume, whose agent goes away afterwards."""
+    store = locate(Settings(backend="docker", riva_model_loc=volume, image_speech_api=image))
+    assert isinstance(store.place, Volume)
+    try:
+        yield store
+    finally:
+        store.place.close()
+
+
+def test_from_nothing_to_words_and_back(on_volume: Place, volume: str, tmp_path: Path) -> None:
+    """init, start, verify, rollback, gc, a bundle and clean work as they do on a folder."""
+    assert f"volume {volume}" in on_volume.ok("init", "--dry-run")
+    assert volume not in docker("volume", "ls", "-q").split()
+    first = on_volume.json("init")["generation"]
+    assert on_volume.json("init")["reused"]
+    on_volume.ok("start")
+    assert hear(on_volume.port) == SAID
+    assert "as they were made" in on_volume.ok("verify")
+    on_volume.ok("stop")
+    on_volume.ok("bundle", "export", "b.bundle", "--what", "rmirs,models")
+    on_volume.ok("clean", "--yes")
+    on_volume.ok("bundle", "import", "b.bundle")
+    on_volume.ok("bundle", "import", "b.bundle")
+    assert on_volume.json("--offline", "init") == {
+        **on_volume.json("--offline", "init"),
+        "reused": True,
+        "generation": first,
+    }
+    assert not list((tmp_path / "home").rglob("*.rmir")), "nothing stays where downloads wait"
+
+
+def test_an_image_travels_in_a_bundle(deployed: Place) -> None:
+    """A bundle has the image with its id; importing it where it is changes nothing."""
+    made = deployed.json("bundle", "export", "i.bundle", "--what", "images")
+    assert made["members"][0]["name"] == "images/0.tar"
+    assert "there" in deployed.ok("bundle", "import", "i.bundle")
+
+
+def test_any_image_with_python_will_do(volume: str, tmp_path: Path) -> None:
+    """Files arrive verified or not at all, and come back as they were."""
+    with store_on(volume) as store:
+        check_files(store, tmp_path)
+
+
+def check_files(store: Store, tmp_path: Path) -> None:
+    assert store.current() is None
+    assert store.archives() == ()
+    with store.locked("test"):
+        copy = tmp_path / "copy.rmir"
+        shutil.copy(ARCHIVE, copy)
+        digest = sha256(copy)
+        with pytest.raises(IntegrityError):
+            store.place.bring(copy, "rmir/a.rmir", copy.stat().st_size, "0" * 64)
+        assert store.archives() == ()
+        store.place.bring(copy, "rmir/a.rmir", copy.stat().st_size, digest)
+    (archive,) = store.archives()
+    assert archive.sha256 == digest
+    with (tmp_path / "back").open("wb") as sink:
+        store.place.read("rmir/a.rmir", sink)
+    assert sha256(tmp_path / "back") == digest
+
+
+def test_the_lock_is_one_for_all(volume: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is at work, another one is told who; the lock falls with its holder."""
+    monkeypatch.setattr(locking, "PATIENCE", 0.3)
+    with store_on(volume) as first, store_on(volume) as second, first.locked("init"):
+        with pytest.raises(RivaQsError, match="riva-qs init"), second.locked("start"):
+            pass
+        first.place.close()  # type: ignore[attr-defined]
+        monkeypatch.setattr(locking, "PATIENCE", 5.0)
+        with second.locked("start"):
+            pass
+
+
+@pytest.mark.timeout(7200)
+def test_a_volume_survives_kills_at_any_moment(
+    on_volume: Place, volume: str, speech: str, kills: int
+) -> None:
+    """After each kill the generation that is shown is whole, and its server hears the sample."""
+    environment = dict(on_volume.environment)
+
+    def offer(number: int) -> None:
+        for old in on_volume.folder.glob("v*.rmir"):
+            old.unlink()
+        path = shutil.copy(ARCHIVE, on_volume.folder / f"v{number}.rmir")
+        environment["RIVA_QS_MODELS_ASR"] = f"file://{path}#sha256={sha256(ARCHIVE)}"
+        drop_archives(volume, speech)
+
+    offer(0)
+    killer = Killer(on_volume.command("init"), on_volume.folder, environment)
+    killer.whole()
+    for number in killer.until(kills, offer):
+        with store_on(volume, speech) as store:
+            assert store.damage(store.shown()) == []
+        try:
+            if number % 4 == 0:
+                assert SAID in on_volume.ok("start")
+        finally:
+            on_volume("stop")
+    offer(-1)
+    killer.whole()
+    with store_on(volume, speech) as store:
+        assert len(store.generations()) <= 2
+        assert [n for n in store.leftovers(keep=9) if ".partial" in n] == []
+
+
+def drop_archives(volume: str, image: str) -> None:
+    """Remove the archives of the run before, as their owner."""
+    with store_on(volume, image) as store:
+        store.remove([f"rmir/{archive.name}" for archive in store.archives()])
