@@ -32,7 +32,7 @@ from quickstart.store.volume import staging
 from quickstart.transfer import PARTIAL, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from quickstart.lifecycle import Suite
     from quickstart.store import Store
@@ -63,7 +63,7 @@ def export(suite: Suite, target: Path, what: Sequence[str], *, force: bool = Fal
     wanted = _kinds(suite, what)
     if target.exists() and not force:
         raise UsageError(f"{target} is there already", "choose another name, or pass --force")
-    with suite.store.locked("bundle export"), tempfile.TemporaryDirectory() as spool:
+    with suite.store.locked("bundle export"), _spool(target) as spool:
         manifest, members = _content(suite, wanted, Path(spool))
         if not members:
             hint = "riva-qs init fetches and deploys"
@@ -81,6 +81,11 @@ def export(suite: Suite, target: Path, what: Sequence[str], *, force: bool = Fal
     rows = [asdict(member.file) for member in members]
     next_step = f"next, where there is no network: riva-qs bundle import {target.name}"
     return Result((line,), suite.facts("bundle export", **facts, members=rows), next_step)
+
+
+def _spool(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what must be packed first, on the disk that gets the bundle."""
+    return tempfile.TemporaryDirectory(prefix=f"{PARTIAL}-", dir=target.absolute().parent)
 
 
 def _kinds(suite: Suite, what: Sequence[str]) -> tuple[str, ...]:
@@ -180,6 +185,11 @@ class _Hashing:
     def sha256(self) -> str:
         """The hash of all that was written."""
         return self._digest.hexdigest()
+
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        """Write many bytes."""
+        for chunk in chunks:
+            self.write(chunk)
 
     def write(self, data: bytes) -> int:
         """Write bytes."""

@@ -157,7 +157,7 @@ def transcribe(
     language = language_code or settings.asr_language_code[0]
     request = client.Request(recording, language, model, streaming, word_times)
     uri = client.reachable(settings.riva_speech_api_host, settings.riva_speech_api_port)
-    with client.connect(uri) as server:
+    with client.connect(uri, client.tls_of(settings)) as server:
         heard = server.transcribe(request)
     words = [word.as_data() for word in heard.words]
     data = {"verb": "transcribe", "file": str(file), "transcript": heard.text, "words": words}

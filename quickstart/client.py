@@ -6,8 +6,11 @@ it. What goes wrong on the wire becomes a member of our error tree in `translate
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import (
@@ -22,6 +25,8 @@ from quickstart.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from quickstart.config import Settings
 
 _CHUNK = 8192
 _LARGEST_MESSAGE = 64 << 20
@@ -69,30 +74,72 @@ def reachable(host: str, port: int) -> str:
 
 
 def require() -> None:
-    """Raise UnsupportedError unless the official client package is installed."""
-    try:
-        import riva.client  # noqa: F401 - its absence is to be told here
-    except ImportError as error:
-        message = f"talking to a server needs the package nvidia-riva-client: {error}"
-        raise UnsupportedError(message, "pip install 'riva-qs[client]'") from error
+    """Raise UnsupportedError unless the official client package is installed.
+
+    It is looked for and not imported: that takes long, and may be done while a server loads.
+    """
+    if find_spec("riva") is None or find_spec("riva.client") is None:
+        raise _not_installed("there is none")
+
+
+def _not_installed(cause: object) -> UnsupportedError:
+    """Return the error for a client package that cannot be imported."""
+    message = f"talking to a server needs the package nvidia-riva-client: {cause}"
+    return UnsupportedError(message, "pip install 'riva-qs[client]'")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files of an encrypted connection: who signed the server's certificate, and our own."""
+
+    root: str
+    certificate: str = ""
+    key: str = ""
+
+    def credentials(self) -> Any:  # noqa: ANN401 - grpc has no types
+        """Return what a channel needs."""
+        import grpc
+
+        own = [Path(path).read_bytes() if path else None for path in (self.key, self.certificate)]
+        return grpc.ssl_channel_credentials(Path(self.root).read_bytes(), *own)
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return how the server of the settings is spoken to; None where it speaks without TLS.
+
+    A certificate that nobody's `ssl_root_cert` signed counts as its own authority. With mutual
+    TLS the server's certificate serves as the client's too, as in the official scripts.
+    """
+    if not settings.ssl_server_cert:
+        return None
+    root = settings.ssl_root_cert or settings.ssl_server_cert
+    if not settings.ssl_use_mutual_auth:
+        return Tls(root)
+    return Tls(root, settings.ssl_server_cert, settings.ssl_server_key)
 
 
 @contextmanager
-def connect(uri: str) -> Iterator[Client]:
+def connect(uri: str, tls: Tls | None = None) -> Iterator[Client]:
     """Give a client of the server at `uri`.
 
     Raises:
         UnsupportedError: The official client package is not installed.
     """
-    require()
-    import grpc
-
+    try:
+        import grpc
+        import riva.client  # noqa: F401 - its absence is to be told here
+    except ImportError as error:
+        raise _not_installed(error) from error
     options = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_send_message_length", _LARGEST_MESSAGE),
         ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
     ]
-    with grpc.insecure_channel(uri, options=options) as channel:
+    if tls:
+        channel = grpc.secure_channel(uri, tls.credentials(), options=options)
+    else:
+        channel = grpc.insecure_channel(uri, options=options)
+    with channel:
         yield Client(channel, uri)
 
 
@@ -179,6 +226,8 @@ def _word(word: Any) -> Word:  # noqa: ANN401 - the stubs have no types
     return Word(word.word, word.start_time, word.end_time, round(word.confidence, 4))
 
 
+# A handshake that is cut off says nothing: a container's port opens before its server does.
+_DISTRUST = re.compile(r"certificate|hostname verification|wrong version number", re.IGNORECASE)
 _RUNNING = "riva-qs start starts one; riva-qs status says how it is"
 STATUS: dict[str, tuple[type[RivaQsError], str]] = {
     "UNAVAILABLE": (NotReadyError, _RUNNING),
@@ -205,6 +254,9 @@ STATUS: dict[str, tuple[type[RivaQsError], str]] = {
 
 def translate(status: str, details: str, uri: str) -> RivaQsError:
     """Return our error for a gRPC status."""
+    if status == "UNAVAILABLE" and _DISTRUST.search(details):
+        hint = "the certificate must name this host, and ssl_root_cert must have signed it"
+        return NotAuthorisedError(f"no TLS connection to {uri}: {details.strip()}", hint)
     kind, hint = STATUS.get(status, (RivaQsError, ""))
     if status == "UNAVAILABLE":
         cause = details.rpartition("remote host: ")[2]

@@ -11,14 +11,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from quickstart.errors import NotReadyError, RivaQsError, UsageError
+from quickstart.errors import NotAuthorisedError, NotReadyError, RivaQsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quickstart.backends.base import Backend, Exit, Model
+    from quickstart.client import Tls
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.25
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
+# What has taken long will take longer: asking less often then costs little and loads less.
+_PAUSE_PER_SECOND = 0.02
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 
@@ -112,10 +115,10 @@ def wait(
 ) -> Ready | Exited | TimedOut:
     """Ask until the service is ready, its server has ended, or the time is over."""
     began = time.monotonic()
-    pause, settled = _FIRST_PAUSE, 0
+    settled = 0
     while True:
         left = began + timeout - time.monotonic()
-        health = examine(probe, max(min(left, _THOROUGH), _FIRST_PAUSE))
+        health = examine(probe, max(min(left, _THOROUGH), _LONGEST_PAUSE))
         if health.ready:
             return Ready(health)
         if not health.alive.ok:
@@ -124,8 +127,9 @@ def wait(
         settled = settled + 1 if health.last.settled else 0
         if settled == _SETTLED_AFTER or left <= 0:
             return TimedOut(health, time.monotonic() - began)
-        time.sleep(min(pause, max(began + timeout - time.monotonic(), 0)))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        now = time.monotonic()
+        pause = max(_SHORTEST_PAUSE, min(_PAUSE_PER_SECOND * (now - began), _LONGEST_PAUSE))
+        time.sleep(min(pause, max(began + timeout - now, 0)))
 
 
 def _plain(name: str) -> str:
@@ -142,6 +146,7 @@ class ServiceProbe:
     models: Sequence[Model]
     recording: str
     audio: bytes
+    tls: Tls | None = None
 
     def alive(self) -> Check:
         """Ask whether the server runs."""
@@ -155,14 +160,15 @@ class ServiceProbe:
         from quickstart import client
 
         try:
-            with client.connect(self.uri) as server:
+            with client.connect(self.uri, self.tls) as server:
                 if not server.serving(_QUICK):
                     return Check(ok=False, detail="the server loads its models")
                 listed = server.models(_QUICK)
         except NotReadyError:
             return Check(ok=False, detail=f"the server does not answer at {self.uri} yet")
         except RivaQsError as error:
-            return Check(ok=False, detail=error.message)
+            vain = isinstance(error, NotAuthorisedError)
+            return Check(ok=False, detail=error.message, settled=vain)
         known = set(map(_plain, listed))
         spoken = (model for model in self.models if model.service == "asr")
         missing = [model.name for model in spoken if _plain(model.name) not in known]
@@ -178,7 +184,7 @@ class ServiceProbe:
         if model is None:
             return Check(ok=True, detail="no model here takes a recording")
         try:
-            with client.connect(self.uri) as server:
+            with client.connect(self.uri, self.tls) as server:
                 names = {_plain(name): name for name in server.models(_QUICK)}
                 request = client.Request(
                     audio=self.audio,

@@ -12,7 +12,7 @@ from quickstart import catalog, health, store, transfer
 from quickstart.audio import read_recording
 from quickstart.backends import choose
 from quickstart.backends.base import server_spec
-from quickstart.client import reachable, require
+from quickstart.client import reachable, require, tls_of
 from quickstart.errors import (
     ArtifactMissingError,
     InterruptionError,
@@ -81,11 +81,19 @@ def start(suite: Suite, *, dry_run: bool = False) -> Result:
     with suite.store.locked("start"):
         running, how = _serve(suite, spec)
     uri = reachable(spec.host, spec.port)
-    probe = health.ServiceProbe(suite.backend, uri, stamp.models, path.name, audio)
+    probe = _probe(suite, uri, stamp, path.name, audio)
     ready = _await(suite, probe, started=how != "reused")
     lines = (f"the service is ready at {uri} ({how}): {ready.answers.detail}",)
     data = suite.facts("start", action=how, uri=uri, pid=running.pid, **_as_data(ready))
     return Result(lines, data, f"next: riva-qs transcribe {shlex.quote(str(path))}")
+
+
+def _probe(
+    suite: Suite, uri: str, stamp: Stamp, recording: str, audio: bytes
+) -> health.ServiceProbe:
+    """Return what asks a server of the settings whether it answers."""
+    tls = tls_of(suite.settings)
+    return health.ServiceProbe(suite.backend, uri, stamp.models, recording, audio, tls)
 
 
 def _recording(settings: Settings) -> tuple[Path, bytes]:
@@ -182,7 +190,7 @@ def _health_of(suite: Suite, running: Running | None) -> health.Health:
     stamp = suite.store.stamp(running.generation)
     host, _, port = running.uri.rpartition(":")
     uri = reachable(host.strip("[]"), int(port))
-    return health.examine(health.ServiceProbe(suite.backend, uri, stamp.models, path.name, audio))
+    return health.examine(_probe(suite, uri, stamp, path.name, audio))
 
 
 def _checks(state: health.Health) -> dict[str, health.Check]:

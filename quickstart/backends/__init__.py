@@ -34,7 +34,7 @@ def choose(settings: Settings, store: Store) -> tuple[Backend, str]:
     if name == "docker":
         from quickstart.backends import docker
 
-        return docker.connect(settings, store.root), why
+        return docker.connect(settings, store.name), why
     from quickstart.backends.embedded import Embedded
 
     return Embedded(store), why

@@ -11,7 +11,7 @@ from quickstart import __version__
 from quickstart.errors import RivaQsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from quickstart.config import Settings
@@ -75,6 +75,7 @@ class ServerSpec:
     port: int
     services: tuple[str, ...]
     generation: str
+    tls: tuple[str, ...] = ()
     version: str = __version__
 
     @property
@@ -98,7 +99,29 @@ def server_spec(settings: Settings, generation: str) -> ServerSpec:
     }
     services = tuple(service for service, on in switches.items() if on)
     host, port = settings.riva_speech_api_host, settings.riva_speech_api_port
-    return ServerSpec(host, port, services, generation)
+    return ServerSpec(host, port, services, generation, tls_arguments(settings))
+
+
+def tls_files(settings: Settings) -> dict[str, str]:
+    """Return the files of TLS by the options of start-riva; none without a certificate."""
+    if not (settings.ssl_server_cert and settings.ssl_server_key):
+        return {}
+    files = {
+        "--ssl_server_cert": settings.ssl_server_cert,
+        "--ssl_server_key": settings.ssl_server_key,
+        "--ssl_root_cert": settings.ssl_root_cert,
+    }
+    return {option: path for option, path in files.items() if path}
+
+
+def tls_arguments(settings: Settings, places: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the arguments of start-riva for TLS, with files where `places` says that they are."""
+    files = tls_files(settings)
+    if not files:
+        return ()
+    mutual = ("--ssl_use_mutual_auth",) if settings.ssl_use_mutual_auth else ()
+    where = places or files
+    return ("--use_ssl", *(f"{option}={where[option]}" for option in files), *mutual)
 
 
 @dataclass(frozen=True)

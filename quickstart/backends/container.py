@@ -105,6 +105,7 @@ class ContainerSpec:
     init: bool = False
     read_only: bool = False
     unprivileged: bool = False
+    healthcheck: bool = True
 
     @property
     def full_command(self) -> tuple[str, ...]:
@@ -161,6 +162,8 @@ def _switches(spec: ContainerSpec) -> Iterator[str]:
         yield f"--memory={spec.memory}"
     if spec.read_only:
         yield "--read-only"
+    if not spec.healthcheck:
+        yield "--no-healthcheck"
     if spec.unprivileged:
         yield from ("--cap-drop=ALL", "--security-opt=no-new-privileges")
 

@@ -23,7 +23,6 @@ from quickstart.backends.container import run_line
 from quickstart.backends.ending import explain
 from quickstart.backends.judge import judge
 from quickstart.backends.pulling import pull
-from quickstart.config import is_path
 from quickstart.errors import (
     ArtifactMissingError,
     NotReadyError,
@@ -51,12 +50,12 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, settings: Settings, engine: Engine, location: Path) -> None:
+    def __init__(self, settings: Settings, engine: Engine, store: str) -> None:
         self._settings = settings
         self._engine = engine
         self._name = settings.riva_daemon_speech
         self._names = (self._name, plan.deploy_name(settings))
-        self._location = location
+        self._store = store
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
         self._kept = Path(state).expanduser() / "riva-qs" / self._name
 
@@ -95,21 +94,27 @@ class Docker:
         return gpu.choose(self._settings, self._facts, variant)
 
     @cached_property
-    def _store(self) -> str:
-        """The folder or the volume that holds the models, as `-v` takes it."""
-        location = self._settings.riva_model_loc
-        return str(self._location) if is_path(location) else location
-
     def _host(self) -> plan.Host:
-        """Return what the containers depend on besides the settings."""
+        """What the containers depend on besides the settings."""
         owner = ""
-        plugins: tuple[str, ...] = ()
         if self._store.startswith("/"):
-            found = self._location.stat()
+            found = Path(self._store).stat()
             owner = f"{found.st_uid}:{found.st_gid}"
-            plugins = tuple(f"/data/plugins/{p.name}" for p in _plugins(self._location))
         devices = tuple(d for d in ("/dev/bus/usb", "/dev/snd") if Path(d).exists())
-        return plan.Host(self.image_name, self._store, self._gpu[0], owner, devices, plugins)
+        image = self._image.name
+        return plan.Host(image, self._store, self._gpu[0], owner, devices, self._plugins())
+
+    def _plugins(self) -> tuple[str, ...]:
+        """Return the plugins for Triton that are in the store, as NVIDIA's server sees them."""
+        if self._settings.image != "riva":
+            return ()
+        if self._store.startswith("/"):
+            found = Path(self._store, "plugins").glob("*.so")
+            return tuple(sorted(f"/data/plugins/{p.name}" for p in found if p.stat().st_size))
+        if not self._engine.volume_exists(self._store):
+            return ()
+        lines = self._engine.output(plan.finder(self._image.name, self._store))
+        return tuple(sorted(line for line in lines if line.startswith("/data/plugins/")))
 
     def prepare(self, console: Console, *, dry_run: bool) -> tuple[str, ...]:
         """Pull NVIDIA's image unless it is there; ours is never pulled, since it is built."""
@@ -133,7 +138,7 @@ class Docker:
             RivaQsError: It failed, or did not make what the archives hold.
         """
         report(self._gpu[1])
-        spec = plan.deploy(self._settings, self._host(), tuple(rmirs), draft, keyed=bool(key))
+        spec = plan.deploy(self._settings, self._host, tuple(rmirs), draft, keyed=bool(key))
         self._make_room(spec.name)
         container = self._engine.create(spec, {"MODEL_DEPLOY_KEY": key})
         try:
@@ -175,7 +180,7 @@ class Docker:
 
     def _spec(self, spec: ServerSpec) -> ContainerSpec:
         """Return the container that a server is to run in."""
-        return plan.server(self._settings, spec, self._host())
+        return plan.server(self._settings, spec, self._host)
 
     def _secrets(self, spec: ContainerSpec) -> dict[str, str]:
         """Return the values of the secrets that a server gets."""
@@ -288,8 +293,7 @@ class Docker:
     def _has(self, name: str) -> bool:
         """Say whether a container is there that this location made."""
         container = self._engine.container(name)
-        label = f"{plan.LABEL}.store"
-        return container is not None and container.labels.get(label) == self._store
+        return container is not None and container.labels.get(_STORE) == self._store
 
     def _make_room(self, name: str) -> None:
         """Remove the container that ended and has a name, keeping its log.
@@ -303,12 +307,17 @@ class Docker:
         if not _ours(container):
             message = f"a container named {name} is there that riva-qs did not make"
             raise RivaQsError(message, f"docker rm -f {name}, or set riva_daemon_speech")
-        if container.running:
+        if container.running and not self._is_leftover(container):
             message = f"the container {name} runs already, for {container.labels.get(_STORE, '?')}"
             raise RivaQsError(message, f"wait for its end, or docker rm -f {name}")
         with self._keep("previous.log").open("w", encoding="utf-8") as kept:
             kept.writelines(f"{line}\n" for line in self._engine.logs(container.id))
         self._engine.remove(container.id)
+
+    def _is_leftover(self, container: Container) -> bool:
+        """Say whether a deploy runs on whose riva-qs was killed: whoever asks holds its lock."""
+        labels = container.labels
+        return labels[_ROLE] == plan.DEPLOY and labels.get(_STORE) == self._store
 
     def _keep(self, name: str) -> Path:
         """Return the path of a log that outlives its container."""
@@ -329,17 +338,22 @@ class Docker:
         )
 
 
-_STORE = f"{plan.LABEL}.store"
+_STORE, _ROLE = f"{plan.LABEL}.store", f"{plan.LABEL}.role"
 
 
-def connect(settings: Settings, location: Path) -> Docker:
-    """Return the backend on the Docker Engine that this user's environment names."""
-    return Docker(settings, engines.connect(), location)
+def connect(settings: Settings, store: str) -> Docker:
+    """Return the backend on the Docker Engine that this user's environment names.
+
+    Args:
+        settings: What to run.
+        store: The absolute path or the volume that holds the models.
+    """
+    return Docker(settings, engines.connect(), store)
 
 
 def _ours(container: Container) -> bool:
     """Say whether riva-qs made a container."""
-    return f"{plan.LABEL}.role" in container.labels
+    return _ROLE in container.labels
 
 
 def _running(container: Container) -> Running:
@@ -379,9 +393,3 @@ def _posix(stamp: str) -> float | None:
     with suppress(ValueError, RivaQsError):
         return log.parse_since(re.sub(r"(\.\d{6})\d*", r"\1", stamp))
     return None
-
-
-def _plugins(folder: Path) -> list[Path]:
-    """Return the plugins for Triton that are in a store, as riva_start.sh finds them."""
-    found = (folder / "plugins").glob("*.so")
-    return sorted(path for path in found if path.stat().st_size)

@@ -249,7 +249,7 @@ def _arguments(spec: ServerSpec, repository: Path) -> list[str]:
         f"--{service}_service={str(service in spec.services).lower()}"
         for service in ("asr", "tts", "nlp")
     ]
-    return [f"--riva-uri={spec.uri}", f"--model_repository={repository}", *switches]
+    return [f"--riva-uri={spec.uri}", f"--model_repository={repository}", *switches, *spec.tls]
 
 
 def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> list[str]:

@@ -99,6 +99,10 @@ class Engine:
             rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
         )
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
     def data_root(self) -> str:
         """Return the folder where the engine keeps its data, on its own machine."""
         with self._doing("ask where it keeps its data"):
@@ -106,15 +110,24 @@ class Engine:
 
     def save_image(self, name: str, sink: BinaryIO) -> None:
         """Write an image, as `docker save` does, to a stream."""
-        with self._doing(f"save the image {name}"):
+        with self._doing(f"save the image {name}"), self._patient():
             sink.writelines(self._api.get_image(name))
 
     def load_image(self, stream: BinaryIO) -> None:
         """Take over an image that was saved."""
-        with self._doing("load an image"):
+        with self._doing("load an image"), self._patient():
             for row in self._api.load_image(stream):
                 if "error" in row:
                     raise _from_words("cannot load the image", str(row["error"]), "")
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Let an answer take its time: an engine packs a whole image before it says a word."""
+        self._api.timeout = None
+        try:
+            yield
+        finally:
+            self._api.timeout = PATIENCE
 
     def image(self, name: str) -> Image | None:
         """Return an image that is there."""
@@ -239,6 +252,16 @@ class Engine:
             return int(usage.get("usage", 0)) - int(idle)
         return 0
 
+    def output(self, spec: ContainerSpec) -> list[str]:
+        """Run a container to its end, and return what it says."""
+        container = self.create(spec, {})
+        try:
+            self.start(container)
+            self.wait(container)
+            return list(self.logs(container))
+        finally:
+            self.remove(container)
+
     def attach(self, spec: ContainerSpec) -> Any:  # noqa: ANN401 - a socket with frames
         """Run a container with its stdin open; return the socket that carries stdin and output.
 
@@ -303,6 +326,7 @@ class Engine:
             labels={**dict(spec.labels), **labels},
             user=spec.user or None,
             host_config=host,
+            healthcheck=None if spec.healthcheck else {"test": ["NONE"]},
         )
         return config
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quickstart import __version__
+from quickstart.backends.base import tls_arguments, tls_files
 from quickstart.backends.container import NO_GPU, ContainerSpec, Gpu, Mount, Port
 
 if TYPE_CHECKING:
@@ -23,34 +24,32 @@ GRPC_PORT = 50051
 LISTING = "/tmp/riva-qs-listing"  # noqa: S108 - in the container, which has nothing else in it
 _TRITON_PORTS = (8000, 8001, 8002)
 _RIVA_LIMITS = (("memlock", -1), ("stack", 67108864))
+_TLS_PLACES = {
+    "--ssl_server_cert": "/ssl/server.crt",
+    "--ssl_server_key": "/ssl/server.key",
+    "--ssl_root_cert": "/ssl/root_server.crt",
+}
 _JETSON_PORT = 8888
 _JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 # NVIDIA's riva-deploy writes the path of the repository into what it makes, so it must deploy to
 # where the server will read: /data/models. A link leads from there to the draft. Arguments: the
-# draft, the owner that its files get, and the archives.
+# draft, and the owner that its files get.
 _DEPLOY_RIVA = f"""
 set -eu
-draft=$1 owner=$2; shift 2
-mkdir -p /data "/store/$draft/models"
+mkdir -p /data "/store/$1/models"
 ln -sfn /store/rmir /data/rmir
-ln -sfn "/store/$draft/models" /data/models
-rmirs=no
-for archive; do
-    case $archive in
-        *.tar.gz) tar --extract --gzip --no-same-owner --file "/store/$archive" -C /data/models ;;
-        *) rmirs=yes ;;
-    esac
-done
+ln -sfn "/store/$1/models" /data/models
 status=0
-if [ $rmirs = yes ]; then deploy_all_models /data/rmir /data/models || status=$?; fi
+deploy_all_models /data/rmir /data/models || status=$?
 cd /data/models/
 find . -type f -size +0c >{LISTING}
 grep -HEs '^ *(platform|backend|default_model_filename) *:' */config.pbtxt >>{LISTING} || :
-[ -z "$owner" ] || chown -R "$owner" "/store/$draft"
+[ -z "$2" ] || chown -R "$2" "/store/$1"
 exit $status
 """
+_FIND_PLUGINS = ("find", "/data/plugins", "-name", "*.so", "-size", "+0c")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class Host:
 
 def server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerSpec:
     """Return the container of the server."""
-    made = _riva_server(settings, host) if settings.image == "riva" else _open_server(spec, host)
+    riva = settings.image == "riva"
+    made = _riva_server(settings, host) if riva else _open_server(settings, spec, host)
     facts = {"role": SERVER, "generation": spec.generation, "uri": spec.uri, "store": host.store}
     labels = tuple((f"{LABEL}.{name}", value) for name, value in facts.items())
     return replace(
@@ -91,11 +91,8 @@ def deploy(
     settings: Settings, host: Host, rmirs: tuple[str, ...], draft: str, *, keyed: bool
 ) -> ContainerSpec:
     """Return the container that deploys archives; their paths and the draft's are the store's."""
-    made = _riva_deploy(host, rmirs, draft) if settings.image == "riva" else _open_deploy(host)
-    if settings.image != "riva":
-        archives = (f"/data/{rmir}" for rmir in rmirs)
-        report = ("--report", f"/data/{draft}/report.json")
-        made = replace(made, command=("riva-deploy", *report, *archives, f"/data/{draft}/models"))
+    riva = settings.image == "riva"
+    made = _riva_deploy(host, draft) if riva else _open_deploy(host, rmirs, draft)
     return replace(
         made,
         name=deploy_name(settings),
@@ -103,6 +100,13 @@ def deploy(
         labels=((f"{LABEL}.role", DEPLOY), (f"{LABEL}.store", host.store)),
         memory=bytes_of(settings.container_memory),
     )
+
+
+def finder(image: str, store: str) -> ContainerSpec:
+    """Return the container that looks for Triton's plugins in a volume, as riva_start.sh does."""
+    labels = ((f"{LABEL}.role", "finder"),)
+    mounts = (Mount(store, "/data", read_only=True),)
+    return ContainerSpec("", image, _FIND_PLUGINS, mounts=mounts, labels=labels)
 
 
 def deploy_name(settings: Settings) -> str:
@@ -120,8 +124,12 @@ def bytes_of(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]] if match else 0
 
 
-def _open_server(spec: ServerSpec, host: Host) -> ContainerSpec:
-    """Return the server of our image: it reads, writes nothing, and needs no privilege."""
+def _open_server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerSpec:
+    """Return the server of our image: it reads, writes nothing, and needs no privilege.
+
+    With TLS nobody asks for its health from inside, who would need a certificate for that.
+    """
+    tls_mounts, tls_arguments = _tls(settings)
     return ContainerSpec(
         name="",
         image=host.image,
@@ -130,14 +138,16 @@ def _open_server(spec: ServerSpec, host: Host) -> ContainerSpec:
             f"--riva-uri=0.0.0.0:{GRPC_PORT}",
             f"--model_repository=/data/generations/{spec.generation}/models",
             *_services(spec),
+            *tls_arguments,
         ),
-        mounts=(Mount(host.store, "/data", read_only=True),),
+        mounts=(Mount(host.store, "/data", read_only=True), *tls_mounts),
         ports=(Port(GRPC_PORT, spec.port, spec.host),),
         gpu=host.gpu,
         tmpfs=("/tmp",),  # noqa: S108 - in the container
         user=host.owner,
         read_only=True,
         unprivileged=True,
+        healthcheck=not tls_mounts,
     )
 
 
@@ -201,38 +211,31 @@ def _riva_ports(settings: Settings, *, tegra: bool) -> tuple[Port, ...]:
 
 def _tls(settings: Settings) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     """Return the mounts and the arguments of TLS; none without a certificate and its key."""
-    if not (settings.ssl_server_cert and settings.ssl_server_key):
-        return (), ()
-    files = {
-        "--ssl_server_cert": (settings.ssl_server_cert, "/ssl/server.crt"),
-        "--ssl_server_key": (settings.ssl_server_key, "/ssl/server.key"),
-        "--ssl_root_cert": (settings.ssl_root_cert, "/ssl/root_server.crt"),
-    }
-    given = {option: pair for option, pair in files.items() if pair[0]}
-    mutual = ("--ssl_use_mutual_auth",) if settings.ssl_use_mutual_auth else ()
-    arguments = (f"{option}={target}" for option, (_, target) in given.items())
-    mounts = (Mount(source, target, read_only=True) for source, target in given.values())
-    return tuple(mounts), ("--use_ssl", *arguments, *mutual)
+    files = tls_files(settings).items()
+    mounts = (Mount(path, _TLS_PLACES[option], read_only=True) for option, path in files)
+    return tuple(mounts), tls_arguments(settings, _TLS_PLACES)
 
 
-def _open_deploy(host: Host) -> ContainerSpec:
+def _open_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
     """Return the container in which our image deploys."""
+    archives = (f"/data/{rmir}" for rmir in rmirs)
+    report = ("--report", f"/data/{draft}/report.json")
     return ContainerSpec(
         name="",
         image=host.image,
-        command=(),
+        command=("riva-deploy", *report, *archives, f"/data/{draft}/models"),
         mounts=(Mount(host.store, "/data"),),
         user=host.owner,
         unprivileged=True,
     )
 
 
-def _riva_deploy(host: Host, rmirs: tuple[str, ...], draft: str) -> ContainerSpec:
+def _riva_deploy(host: Host, draft: str) -> ContainerSpec:
     """Return the container in which NVIDIA's image deploys, as riva_init.sh runs it."""
     return ContainerSpec(
         name="",
         image=host.image,
-        command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner, *rmirs),
+        command=("/bin/sh", "-c", _DEPLOY_RIVA, "riva-qs", draft, host.owner),
         mounts=(Mount(host.store, "/store"),),
         gpu=host.gpu,
         init=True,

@@ -47,7 +47,10 @@ def parse_stamp(data: dict[str, Any]) -> Stamp:
 
 def parse_files(rows: Any) -> tuple[File, ...]:  # noqa: ANN401 - JSON
     """Return files from their JSON."""
-    return tuple(File(row["name"], row["size"], row["sha256"]) for row in rows)
+    files = tuple(File(row["name"], row["size"], row["sha256"]) for row in rows)
+    if not all(isinstance(file.name, str) for file in files):
+        raise TypeError("a file's name is no text")
+    return files
 
 
 def is_prebuilt(name: str) -> bool:

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +86,7 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
-        if path.parent.parent == staging():
+        if path.parent == staging() / digest:
             shutil.rmtree(path.parent)
 
     def read(self, relative: str, sink: BinaryIO) -> None:
@@ -112,6 +112,13 @@ class Volume:
         except BaseException:
             self._drop(remove=False)
             raise
+
+    def close(self) -> None:
+        """End the agent, and with it the lock that it holds."""
+        self._drop(remove=False)
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
 
     def _connected(self) -> Agent:
         """Return the agent, started where it is not yet."""
@@ -233,10 +240,12 @@ class _Channel:
 
     def close(self) -> None:
         """Hang up, which ends the program, and wait for its end."""
-        self._socket.shutdown(socket.SHUT_WR)
-        for _ in iter(lambda: self._socket.recv(_CHUNK), b""):
-            pass
-        self._socket.close()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            for _ in iter(lambda: self._socket.recv(_CHUNK), b""):
+                pass
+        # The SDK keeps a file over the socket, which would keep it open.
+        os.close(self._socket.detach())
 
     def _fill(self) -> None:
         """Read one frame."""

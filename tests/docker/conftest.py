@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import pytest
 import riva.client
 
 import quickstart
-from quickstart import catalog
+from quickstart import catalog, images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,9 @@ ROOT = Path(quickstart.__file__).parents[1]
 ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 HERE = Path(__file__).parent
 SAID = "four one seven two nine six"
-SPEECH, NVIDIA = "riva-qs-test/speech:cpu", "riva-qs-test/nvidia:2.19.0"
+# Two checkouts that share an engine must not take each other's image for their own.
+TAG = hashlib.sha256(images.context()).hexdigest()[:12]
+SPEECH, NVIDIA = f"riva-qs-test/speech:cpu-{TAG}", f"riva-qs-test/nvidia:{TAG}"
 BASES = ["--base=riva-qs-test/base:amd64", "--builder=riva-qs-test/python:amd64"]
 
 
@@ -101,9 +104,12 @@ class Place:
         )
 
     def configure(self, **settings: object) -> None:
-        """Add lines to the configuration."""
-        with (self.folder / "config.env").open("a") as file:
-            file.writelines(f"{key}={value}\n" for key, value in settings.items())
+        """Set keys of the configuration."""
+        path = self.folder / "config.env"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if line.partition("=")[0] not in settings]
+        kept += [f"{key}={value}" for key, value in settings.items()]
+        path.write_text("\n".join(kept) + "\n")
 
     def bring(self, *names: str) -> None:
         """Put the digits archive into rmir/ under each name, as a user's own."""
@@ -166,6 +172,17 @@ def place(tmp_path: Path, speech: str) -> Iterator[Place]:
     names = [made.name, f"{made.name}-deploy"]
     yield made
     subprocess.run(["docker", "rm", "-fv", *names], capture_output=True, check=False)
+
+
+@pytest.fixture
+def volume(place: Place, speech: str) -> Iterator[Place]:
+    """A place whose models are in a volume, with the user's own archive."""
+    place.configure(riva_model_loc=place.name)
+    bring = ["run", "--rm", "--interactive", f"--volume={place.name}:/data", speech]
+    docker(*bring, "sh", "-c", "mkdir rmir; cat >rmir/mine.rmir", stdin=ARCHIVE.read_bytes())
+    yield place
+    subprocess.run(["docker", "rm", "-fv", place.name], capture_output=True, check=False)
+    subprocess.run(["docker", "volume", "rm", place.name], capture_output=True, check=False)
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import ARCHIVE, ROOT, SAID, docker, free_port, hear
+from .conftest import ARCHIVE, ROOT, SAID, TAG, docker, free_port, hear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.docker, pytest.mark.emulation, pytest.mark.timeout(1800)]
-IMAGE = "riva-qs-test/speech:arm64"
+IMAGE = f"riva-qs-test/speech:arm64-{TAG}"
 BASES = ["--base=riva-qs-test/base:arm64", "--builder=riva-qs-test/python:arm64"]
 PLATFORM = "--platform=linux/arm64"
 

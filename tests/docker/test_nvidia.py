@@ -8,11 +8,16 @@ import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
-from .conftest import docker
+from quickstart import catalog
+
+from .conftest import SAID, docker, hear
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
@@ -69,6 +74,32 @@ def test_the_enterprise_key_reaches_the_server_alone(riva: Place) -> None:
     assert "(restarted)" in again.stdout
     mode = docker("exec", riva.name, "stat", "-c", "%a %u", "/run/secrets/riva-qs/RIVA_API_KEY")
     assert mode == "400 0"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> dict[str, str]:
+    """Settings for mutual TLS with a certificate that signed itself."""
+    made = {"ssl_server_cert": str(tmp_path / "a.crt"), "ssl_server_key": str(tmp_path / "a.key")}
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    name = ["-subj", "/CN=riva", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-out", made["ssl_server_cert"], "-keyout", made["ssl_server_key"]]
+    subprocess.run([*command.split(), *name, *files], capture_output=True, check=True)
+    return {**made, "ssl_root_cert": made["ssl_server_cert"], "ssl_use_mutual_auth": "true"}
+
+
+@pytest.mark.parametrize("image", ["open", "riva"])
+def test_mutual_tls(riva: Place, speech: str, certificate: dict[str, str], image: str) -> None:
+    """Readiness and transcribe speak TLS as the settings say; who speaks without it is refused."""
+    if image == "open":
+        riva.configure(image="open", backend="docker", image_speech_api=speech)
+    riva.configure(**certificate)
+    riva.ok("init")
+    assert SAID in riva.ok("start")
+    assert SAID in riva.ok("transcribe", str(catalog.sample()))
+    with pytest.raises(grpc.RpcError):
+        hear(riva.port)
+    text = riva.fails(6, "--set", "ssl_use_mutual_auth=false", "transcribe", str(catalog.sample()))
+    assert "no server answers" in text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .conftest import SAID, docker, hear
+from .conftest import SPEECH as IMAGE
 
 if TYPE_CHECKING:
     from .conftest import Place
@@ -27,7 +28,7 @@ def test_from_archive_to_words_and_back(place: Place) -> None:
     assert hear(place.port) == SAID
     status = place.json("status")
     assert status["ready"]
-    assert status["image"] == "riva-qs-test/speech:cpu"
+    assert status["image"] == IMAGE
     assert status["memory_bytes"] > 10 << 20
     assert "Riva server is ready" in place.ok("logs")
     assert "drained" in place.ok("stop")
@@ -39,6 +40,34 @@ def test_from_archive_to_words_and_back(place: Place) -> None:
     place.ok("clean", "--yes")
     assert archive.is_file()
     assert "No such" in place_inspect(place)
+
+
+def test_models_in_a_volume(volume: Place) -> None:
+    """The same path with a named volume: nothing of it is on this machine's disk."""
+    assert "deployed" in volume.ok("init")
+    assert "reused" in volume.ok("init")
+    assert SAID in volume.ok("start")
+    assert hear(volume.port) == SAID
+    assert volume.inspect()["Mounts"][0]["Type"] == "volume"
+    assert volume.json("status")["ready"]
+    assert volume.json("start")["action"] == "reused"
+    volume.ok("stop")
+    volume.ok("clean", "--yes")
+    left = docker(
+        "run", "--rm", f"--volume={volume.name}:/data", IMAGE, "find", "/data", "-type", "f"
+    )
+    assert left == "/data/rmir/mine.rmir"
+    assert not (volume.folder / "models-here" / "models").exists()
+
+
+def test_a_volume_that_somebody_uses(volume: Place) -> None:
+    """A volume that another container has is not removed, and the error names that container."""
+    volume.ok("init")
+    other = f"{volume.name}-deploy"
+    docker("create", "--name", other, f"--volume={volume.name}:/x", IMAGE, "true")
+    docker("run", "--rm", f"--volume={volume.name}:/data", IMAGE, "rm", "/data/rmir/mine.rmir")
+    text = volume.fails(7, "clean", "--yes")
+    assert f"in use by the container {other}" in text
 
 
 def place_inspect(place: Place) -> str:

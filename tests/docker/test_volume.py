@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from quickstart.config import Settings
 from quickstart.errors import IntegrityError, RivaQsError
 from quickstart.store import locate, locking
 from quickstart.store.folder import sha256
+from quickstart.store.volume import Volume
 from support.killing import Killer
 
 from .conftest import ARCHIVE, SAID, docker, hear
@@ -42,12 +44,21 @@ def volume() -> Iterator[str]:
 @pytest.fixture
 def on_volume(place: Place, volume: str) -> Place:
     """A place whose models are on a volume."""
-    place.configure(riva_model_loc=volume, use_existing_rmirs="false")
+    path = place.folder / "config.env"
+    text = path.read_text().replace("loc=./models-here", f"loc={volume}")
+    path.write_text(text.replace("use_existing_rmirs=true", "use_existing_rmirs=false"))
     return place
 
 
-def store_on(volume: str, image: str = PYTHON) -> Store:
-    return locate(Settings(backend="docker", riva_model_loc=volume, image_speech_api=image))
+@contextmanager
+def store_on(volume: str, image: str = PYTHON) -> Iterator[Store]:
+    """Give a store on a volume, whose agent goes away afterwards."""
+    store = locate(Settings(backend="docker", riva_model_loc=volume, image_speech_api=image))
+    assert isinstance(store.place, Volume)
+    try:
+        yield store
+    finally:
+        store.place.close()
 
 
 def test_from_nothing_to_words_and_back(on_volume: Place, volume: str, tmp_path: Path) -> None:
@@ -81,7 +92,11 @@ def test_an_image_travels_in_a_bundle(deployed: Place) -> None:
 
 def test_any_image_with_python_will_do(volume: str, tmp_path: Path) -> None:
     """Files arrive verified or not at all, and come back as they were."""
-    store = store_on(volume)
+    with store_on(volume) as store:
+        check_files(store, tmp_path)
+
+
+def check_files(store: Store, tmp_path: Path) -> None:
     assert store.current() is None
     assert store.archives() == ()
     with store.locked("test"):
@@ -102,11 +117,10 @@ def test_any_image_with_python_will_do(volume: str, tmp_path: Path) -> None:
 def test_the_lock_is_one_for_all(volume: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is at work, another one is told who; the lock falls with its holder."""
     monkeypatch.setattr(locking, "PATIENCE", 0.3)
-    first, second = store_on(volume), store_on(volume)
-    with first.locked("init"):
+    with store_on(volume) as first, store_on(volume) as second, first.locked("init"):
         with pytest.raises(RivaQsError, match="riva-qs init"), second.locked("start"):
             pass
-        first.place._drop(remove=False)  # type: ignore[attr-defined]
+        first.place.close()  # type: ignore[attr-defined]
         monkeypatch.setattr(locking, "PATIENCE", 5.0)
         with second.locked("start"):
             pass
@@ -130,9 +144,8 @@ def test_a_volume_survives_kills_at_any_moment(
     killer = Killer(on_volume.command("init"), on_volume.folder, environment)
     killer.whole()
     for number in killer.until(kills, offer):
-        store = store_on(volume, speech)
-        assert store.damage(store.shown()) == []
-        store.place._drop(remove=False)  # type: ignore[attr-defined]
+        with store_on(volume, speech) as store:
+            assert store.damage(store.shown()) == []
         try:
             if number % 4 == 0:
                 assert SAID in on_volume.ok("start")
@@ -140,13 +153,12 @@ def test_a_volume_survives_kills_at_any_moment(
             on_volume("stop")
     offer(-1)
     killer.whole()
-    store = store_on(volume, speech)
-    assert len(store.generations()) <= 2
-    assert [n for n in store.leftovers(keep=9) if ".partial" in n] == []
+    with store_on(volume, speech) as store:
+        assert len(store.generations()) <= 2
+        assert [n for n in store.leftovers(keep=9) if ".partial" in n] == []
 
 
 def drop_archives(volume: str, image: str) -> None:
     """Remove the archives of the run before, as their owner."""
-    store = store_on(volume, image)
-    store.remove([f"rmir/{archive.name}" for archive in store.archives()])
-    store.place._drop(remove=False)  # type: ignore[attr-defined]
+    with store_on(volume, image) as store:
+        store.remove([f"rmir/{archive.name}" for archive in store.archives()])

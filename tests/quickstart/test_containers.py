@@ -39,6 +39,7 @@ CASES: dict[str, Case] = {
         {**X86, "riva_speech_api_host": "0.0.0.0", "riva_speech_api_port": 6000},
         plan.Host(OPEN, VOLUME),
     ),
+    "open-tls": ({**X86, **TLS}, plan.Host(OPEN, FOLDER, owner="1000:1000")),
     "open-l4t": (
         TEGRA,
         plan.Host("riva-qs/speech:1-jetpack6", FOLDER, Gpu("runtime", "all"), "1000:1000", JETSON),

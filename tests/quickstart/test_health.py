@@ -41,7 +41,7 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(health, "_SHORTEST_PAUSE", 0.001)
     monkeypatch.setattr(health, "_LONGEST_PAUSE", 0.01)
 
 

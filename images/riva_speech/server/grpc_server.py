@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -13,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError
+from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from riva_speech.server.options import ServerOptions
+    from riva_speech.server.options import ServerOptions, Tls
 
 _log = logging.getLogger("riva_speech.server")
 
@@ -81,8 +82,13 @@ class Server:
         return server
 
     def _bind(self) -> None:
+        tls = self._options.tls
+        credentials = _credentials(tls) if tls else None
         try:
-            self._grpc.add_insecure_port(self._options.uri)
+            if credentials:
+                self._grpc.add_secure_port(self._options.uri, credentials)
+            else:
+                self._grpc.add_insecure_port(self._options.uri)
         except RuntimeError:
             raise OutOfResourceError(
                 f"cannot listen on {self._options.uri}: the address is taken or not ours",
@@ -103,6 +109,23 @@ class Server:
             _log.info("Draining for up to %.0f s", self._options.drain_timeout)
         await self._grpc.stop(self._options.drain_timeout)
         _log.info("Riva server stopped")
+
+
+def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types
+    """Return what a TLS port needs.
+
+    Raises:
+        UsageError: The files are no certificate with its key.
+    """
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    try:
+        # gRPC would accept a pair that does not fit, and refuse every client.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+    except ssl.SSLError as error:
+        message = f"{tls.certificate} and {tls.key} are no certificate with its key: {error.reason}"
+        raise UsageError(message, hint="both are PEM files, the key without a passphrase") from None
+    root = tls.root.read_bytes() if tls.root else None
+    return grpc.ssl_server_credentials([pair], root, require_client_auth=tls.mutual)
 
 
 def load_and_warm_up(root: Path) -> Registry:

@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """PEM files of TLS; with ``mutual``, clients show a certificate that ``root`` signed."""
+
+    certificate: Path
+    key: Path
+    root: Path | None = None
+    mutual: bool = False
+
+
+@dataclass(frozen=True)
 class ServerOptions:
     """Address, models and limits of one server.
 
@@ -21,3 +31,4 @@ class ServerOptions:
     model_repository: Path
     max_requests: int = 64
     drain_timeout: float = 10.0
+    tls: Tls | None = None

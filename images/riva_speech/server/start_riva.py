@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech import __version__, program
-from riva_speech.server.options import ServerOptions
+from riva_speech.server.options import ServerOptions, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,7 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         type=float,
         help="how long running requests may take after SIGTERM (default: %(default)s)",
     )
+    _add_tls(parser)
     chosen = parser.parse_args(argv)
     for service in ("tts", "nlp"):
         if getattr(chosen, f"{service}_service"):
@@ -80,8 +81,37 @@ def parse(argv: Sequence[str]) -> ServerOptions:
     if not chosen.asr_service:
         parser.error("--asr_service=false: there is nothing else to serve")
     return ServerOptions(
-        chosen.riva_uri, chosen.model_repository, chosen.max_requests, chosen.drain_timeout
+        uri=chosen.riva_uri,
+        model_repository=chosen.model_repository,
+        max_requests=chosen.max_requests,
+        drain_timeout=chosen.drain_timeout,
+        tls=_tls(parser, chosen),
     )
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("TLS")
+    group.add_argument("--use_ssl", action="store_true", help="speak TLS only")
+    group.add_argument("--ssl_server_cert", type=Path, metavar="PEM", help="the certificate")
+    group.add_argument("--ssl_server_key", type=Path, metavar="PEM", help="its private key")
+    group.add_argument("--ssl_root_cert", type=Path, metavar="PEM", help="who signs for clients")
+    group.add_argument(
+        "--ssl_use_mutual_auth", action="store_true", help="clients show a certificate too"
+    )
+
+
+def _tls(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Tls | None:
+    """Return what was chosen of TLS; half of it is an error: nothing is plain by mistake."""
+    given = (chosen.ssl_server_cert, chosen.ssl_server_key)
+    if not chosen.use_ssl:
+        if any(given) or chosen.ssl_use_mutual_auth:
+            parser.error("the options of TLS need --use_ssl")
+        return None
+    if not all(given):
+        parser.error("--use_ssl needs --ssl_server_cert and --ssl_server_key")
+    if chosen.ssl_use_mutual_auth and not chosen.ssl_root_cert:
+        parser.error("--ssl_use_mutual_auth needs --ssl_root_cert")
+    return Tls(*given, chosen.ssl_root_cert, chosen.ssl_use_mutual_auth)
 
 
 def _boolean(text: str) -> bool:

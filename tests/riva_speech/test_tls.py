@@ -1,0 +1,53 @@
+"""TLS is all or nothing: half of it never serves plain."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from support import programs
+
+from riva_speech.server.start_riva import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--use_ssl"],
+        ["--use_ssl", "--ssl_server_cert=a"],
+        ["--ssl_server_cert=a", "--ssl_server_key=b"],
+        ["--use_ssl", "--ssl_server_cert=a", "--ssl_server_key=b", "--ssl_use_mutual_auth"],
+    ],
+)
+def test_half_of_tls_is_refused(arguments: list[str]) -> None:
+    """A command line that names some of TLS and not all of it ends with exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments)
+    assert caught.value.code == 2
+
+
+def test_all_of_tls_is_understood() -> None:
+    """The official options say which files, and whether clients are asked for theirs."""
+    files = ["--ssl_server_cert=a", "--ssl_server_key=b", "--ssl_root_cert=c"]
+    tls = parse(["--use_ssl", *files, "--ssl_use_mutual_auth"]).tls
+    assert tls is not None
+    assert [str(tls.certificate), str(tls.key), str(tls.root), tls.mutual] == ["a", "b", "c", True]
+    assert parse([]).tls is None
+
+
+def test_files_that_are_no_pair(tmp_path: Path) -> None:
+    """A key of another certificate is refused at the start, not at the first client."""
+    for name in ("one", "two"):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        files = ["-out", tmp_path / f"{name}.crt", "-keyout", tmp_path / f"{name}.key"]
+        subprocess.run(
+            [*command.split(), "-subj", "/CN=x", *files], capture_output=True, check=True
+        )
+    pair = [f"--ssl_server_cert={tmp_path}/one.crt", f"--ssl_server_key={tmp_path}/two.key"]
+    done = programs.run("start-riva", "--riva-uri=127.0.0.1:0", "--use_ssl", *pair)
+    assert done.returncode == 2
+    assert "no certificate with its key" in done.stderr
