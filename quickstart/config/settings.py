@@ -272,8 +272,8 @@ class Settings:
     )
     container_ulimits: bool = key(
         default=True,
-        doc="Give NVIDIA's server the limits of the official scripts (memlock, stack). false is for\n"
-        "engines that may not raise limits, as one without root may not.",
+        doc="Give NVIDIA's server the limits of the official scripts (memlock, stack). false is\n"
+        "for engines that may not raise limits, as one without root may not.",
     )
     riva_speech_api_host: str = key(
         "127.0.0.1",
