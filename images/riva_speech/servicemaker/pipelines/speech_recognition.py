@@ -69,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="new audio a step: for streams one of the model's look-aheads (default: its first), "
-        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g}, or what fits)",
+        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); "
+        "where both are built, a look-ahead is for streams",
     )
     parser.add_argument(
         "--padding_size",
@@ -178,13 +179,14 @@ def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[Pi
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
     both = online and options.offline
+    chunks = _chunk_sizes(acoustic, options.chunk_size) if both else _either(options.chunk_size)
     pipelines = []
     if online:
         name = f"{options.name}-streaming" if both else options.name
-        pipelines.append(_online(name, acoustic, options, None if both else options.chunk_size))
+        pipelines.append(_online(name, acoustic, options, chunks[ONLINE]))
     if options.offline:
         name = f"{options.name}-offline" if both else options.name
-        pipelines.append(_offline(name, acoustic, options))
+        pipelines.append(_offline(name, acoustic, options, chunks[OFFLINE]))
     return pipelines
 
 
@@ -224,15 +226,34 @@ def _online(
     return _pipeline(name, ONLINE, replace(acoustic, streaming=(graph,)), options, chosen)
 
 
+def _either(chunk_size: float | None) -> dict[str, float | None]:
+    return {ONLINE: chunk_size, OFFLINE: chunk_size}
+
+
+def _chunk_sizes(acoustic: AcousticConfig, chunk_size: float | None) -> dict[str, float | None]:
+    """Tell which of two pipelines a chunk size is for: a look-ahead can only be meant for streams.
+
+    No whole utterance is cut into pieces as short as that.
+    """
+    look_aheads = {_chunk_seconds(acoustic, one) for one in acoustic.streaming}
+    for_streams = chunk_size is not None and round(chunk_size, 3) in look_aheads
+    return {
+        ONLINE: chunk_size if for_streams else None,
+        OFFLINE: None if for_streams else chunk_size,
+    }
+
+
 def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> float:
     return round(streaming.chunk_steps * acoustic.ms_per_timestep / 1000, 3)
 
 
-def _offline(name: str, acoustic: AcousticConfig, options: argparse.Namespace) -> PipelineConfig:
+def _offline(
+    name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
+) -> PipelineConfig:
     """Configure a pipeline for whole utterances; its longest run must fit the model's positions."""
     padding = options.padding_size
     longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - 2 * padding
-    chunk = options.chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
+    chunk = chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
     if not 0 < chunk <= longest:
         raise UsageError(
             f"--chunk_size={chunk:g} with --padding_size={padding:g} on both sides is longer than "
