@@ -36,7 +36,7 @@ from quickstart.errors import (
 from quickstart.patience import QUICK, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 20
@@ -278,12 +278,12 @@ def translated(url: str) -> Iterator[None]:
 def network_error(error: BaseException, url: str) -> RivaQsError:
     """Return the error of our tree for one of the network, or of a library on top of it."""
     causes = list(_causes(error))
-    host = urlsplit(url).hostname or url
+    host = urlsplit(_asked(causes) or url).hostname or url
     for kinds, describe in _KINDS:
         for cause in causes:
             if isinstance(cause, kinds):
                 return describe(host, cause)
-    if isinstance(error, OSError) and "CA certificate bundle" in str(error):
+    if "CA certificate bundle" in str(error):
         return UsageError(str(error), "check REQUESTS_CA_BUNDLE and SSL_CERT_FILE")
     return NetworkError(f"the connection to {host} failed ({type(error).__name__})")
 
@@ -298,6 +298,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(each))
             yield each
             queue += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
+
+
+def _asked(causes: Iterable[BaseException]) -> str:
+    """Return the address that a request was for, where one of the errors knows it."""
+    requested = (getattr(cause, "request", None) for cause in causes)
+    return next((str(request.url) for request in requested if request is not None), "")
+
+
+def goes_around_proxies(url: str) -> bool:
+    """Say whether NO_PROXY exempts an address from proxies."""
+    return bool(requests.utils.should_bypass_proxies(url, no_proxy=None))
 
 
 def _untrusted(host: str, error: BaseException) -> NetworkError:

@@ -20,7 +20,12 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import IntegrityError, RivaQsError
-from quickstart.network import StatusError, detail_of, network_error
+from quickstart.network import (
+    StatusError,
+    detail_of,
+    goes_around_proxies,
+    network_error,
+)
 from quickstart.sources import SourceFile
 
 if TYPE_CHECKING:
@@ -28,9 +33,12 @@ if TYPE_CHECKING:
 
     from quickstart.sources.key import Key
 
-_HIDDEN = ("NGC_CLI_API_KEY", "NGC_API_KEY", "NGC_APP_KEY", "NGC_CLI_ORG", "NGC_CLI_TEAM")
-_HIDDEN_TOO = ("NGC_CONTEXT_ORG", "NGC_CLI_EMAIL", "NGC_CLI_FORMAT_TYPE")
+_KEYS = ("NGC_CLI_API_KEY", "NGC_API_KEY", "NGC_APP_KEY", "NGC_CLI_EMAIL")
+_CONTEXT = ("NGC_CLI_ORG", "NGC_CLI_TEAM", "NGC_CONTEXT_ORG", "NGC_CLI_FORMAT_TYPE")
+_PROXIES = {"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"}
+_CHANGED = {"REQUESTS_CA_BUNDLE", *_PROXIES}
 _NOWHERE = "/dev/null"
+_REFUSED = 400
 
 
 @dataclass
@@ -47,14 +55,21 @@ class Account:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @cached_property
-    def _client(self) -> Any:  # noqa: ANN401 - ngcsdk has no types
-        """The client of ngcsdk, its key checked."""
+    def _bare(self) -> Any:  # noqa: ANN401 - ngcsdk has no types
+        """The client of ngcsdk, as a guest's."""
         with _environment():
             import ngcsdk
 
         # Else ngcsdk writes the one that it invents into ~/.ngc.
         os.environ.setdefault("NGC_CLI_GUEST_TOKEN", str(uuid.uuid4()))
         client = ngcsdk.Client()
+        client.clear_cache()
+        return client
+
+    @cached_property
+    def _client(self) -> Any:  # noqa: ANN401 - ngcsdk has no types
+        """The client of ngcsdk, its key checked."""
+        client = self._bare
         if self.key.secret.startswith("nvapi-"):
             # Asks NGC whose key it is; the key names its own organisation.
             client.configure(api_key=self.key.secret, team_name="no-team")
@@ -66,12 +81,12 @@ class Account:
     @cached_property
     def base_url(self) -> str:
         """The address of the API."""
-        with self._asking("https://api.ngc.nvidia.com"):
-            return str(self._client.config.base_url).rstrip("/")
+        with self._lock:
+            return str(self._bare.config.base_url).rstrip("/")
 
     def headers(self, org: str, team: str, *, renew: bool = False) -> dict[str, str]:
         """Return the headers that say who we are, with a token that is still good."""
-        with self._asking(self.base_url):
+        with self._asking():
             found = self._client.authentication.auth_header(
                 auth_org=org, auth_team=team or None, renew=renew
             )
@@ -79,7 +94,7 @@ class Account:
 
     def status(self, org: str, team: str, name: str, version: str) -> str:
         """Return whether a model version is complete, in NGC's words."""
-        with self._asking(self.base_url):
+        with self._asking():
             model = self._client.registry.model
             found = model.get_version(org, team or None, name, version)
             return str(found.modelVersion.status)
@@ -91,7 +106,7 @@ class Account:
             IntegrityError: A file has no SHA-256, or a name that leaves the folder.
             StatusError: NGC refuses.
         """
-        with self._asking(self.base_url):
+        with self._asking():
             rows = [
                 (f.path, f.sizeInBytes, f.sha256_base64)
                 for f in self._client.registry.model.list_files(target)
@@ -99,16 +114,16 @@ class Account:
         return tuple(_file(target, str(path), int(size or 0), hash_) for path, size, hash_ in rows)
 
     @contextmanager
-    def _asking(self, url: str) -> Iterator[None]:
+    def _asking(self) -> Iterator[None]:
         """Keep ngcsdk to one thread and silent, and translate what it raises."""
-        with self._lock, _certificates():
+        with self._lock, _surroundings(self.base_url):
             try:
                 with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                     yield
             except (RivaQsError, StatusError):
                 raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - it raises whatever it meets
-                raise _translated(error, url) from None
+                raise _translated(error, self.base_url) from None
 
 
 def _file(target: str, path: str, size: int, hash_: object) -> SourceFile:
@@ -133,25 +148,26 @@ def _translated(error: BaseException, url: str) -> Exception:
     each: BaseException | None = error
     while each is not None:
         response = getattr(each, "response", None)
-        if response is not None:
+        if response is not None and response.status_code >= _REFUSED:
             wait = response.headers.get("Retry-After", "")
             return StatusError(int(response.status_code), detail_of(response), wait)
         each = each.__cause__ or each.__context__
-    status = re.search(r"unexpected format\) : (\d{3})", str(error))
+    status = re.search(r"unexpected format\) : ([45]\d\d)", str(error))
     if status:
         return StatusError(int(status[1]))
     if "apikey" in str(error):
         return StatusError(401)
     found = network_error(error, url)
-    if type(error).__module__.startswith(("ngcbase", "requests")):
+    if isinstance(error, OSError) or type(error).__module__.startswith("ngcbase"):
         return found
-    return RivaQsError(f"NGC answered what ngcsdk does not expect ({type(error).__name__})")
+    name = type(error).__name__
+    return RivaQsError(f"NGC answered what ngcsdk does not expect ({name})", "try again later")
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
     """Let ngcsdk see no key and no folder of the user's while it is imported."""
-    names = (*_HIDDEN, *_HIDDEN_TOO, "NGC_CLI_HOME")
+    names = (*_KEYS, *_CONTEXT, "NGC_CLI_HOME")
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ["NGC_CLI_HOME"] = _NOWHERE
     try:
@@ -162,14 +178,16 @@ def _environment() -> Iterator[None]:
 
 
 @contextmanager
-def _certificates() -> Iterator[None]:
-    """Let SSL_CERT_FILE hold for ngcsdk too, which knows only the name that requests has for it."""
-    name = "REQUESTS_CA_BUNDLE"
-    if name in os.environ or "SSL_CERT_FILE" not in os.environ:
-        yield
-        return
-    os.environ[name] = os.environ["SSL_CERT_FILE"]
+def _surroundings(url: str) -> Iterator[None]:
+    """Let SSL_CERT_FILE and NO_PROXY hold for ngcsdk too, which knows neither."""
+    kept = dict(os.environ)
+    if not (kept.get("REQUESTS_CA_BUNDLE") or kept.get("CURL_CA_BUNDLE")):
+        os.environ["REQUESTS_CA_BUNDLE"] = kept.get("SSL_CERT_FILE", "")
+    if goes_around_proxies(url):
+        for name in _PROXIES & set(kept):
+            del os.environ[name]
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop("REQUESTS_CA_BUNDLE", None)
+        os.environ.update({name: kept[name] for name in _CHANGED & set(kept)})

@@ -35,6 +35,8 @@ T = TypeVar("T")
 CATALOG = "https://catalog.ngc.nvidia.com"
 _KEYS = "https://org.ngc.nvidia.com/setup/api-keys"
 _COMPLETE = "UPLOAD_COMPLETE"
+_LINKS = 3
+_LINK_HINT = "check this machine's clock; a proxy may be in the way: check HTTPS_PROXY"
 
 
 @dataclass(frozen=True)
@@ -131,16 +133,16 @@ class NgcSource:
     def _part(
         self, stack: ExitStack, artifact: Artifact, file: SourceFile, part: tuple[int, int]
     ) -> Body:
-        link = self._link(artifact, file)
-        try:
-            return stack.enter_context(self.network.part_of(link, file.size, *part))
-        except (NotAuthorisedError, ArtifactMissingError):
+        link = ""
+        for left in reversed(range(_LINKS)):
             link = self._link(artifact, file, expired=link)
-        try:
-            return stack.enter_context(self.network.part_of(link, file.size, *part))
-        except (NotAuthorisedError, ArtifactMissingError) as error:
-            hint = "check this machine's clock; a proxy may be in the way: check HTTPS_PROXY"
-            raise type(error)(f"a new link is refused too: {error.message}", hint) from None
+            try:
+                return stack.enter_context(self.network.part_of(link, file.size, *part))
+            except (NotAuthorisedError, ArtifactMissingError) as error:
+                if not left:
+                    message = f"new links are refused too: {error.message}"
+                    raise type(error)(message, _LINK_HINT) from None
+        raise AssertionError
 
     def _link(self, artifact: Artifact, file: SourceFile, expired: str = "") -> str:
         """Return the signed address of a file; all threads share one while it is good."""
@@ -161,26 +163,30 @@ class NgcSource:
         return urls[0]
 
     def _json(self, target: Target, path: str) -> object:
-        """Return what the API answers, with a token renewed where it has run out."""
-        url = f"{self.account.base_url}{path}"
-        try:
-            return self.network.answer(url, self.account.headers(target.org, target.team))
-        except StatusError as error:
-            if error.code != 401 or self.key.kind != "legacy":  # noqa: PLR2004 - HTTP
-                raise
-        renewed = self.account.headers(target.org, target.team, renew=True)
-        return self.network.answer(url, renewed)
+        """Return what the API answers."""
+        headers = self.account.headers(target.org, target.team)
+        return self.network.answer(f"{self.account.base_url}{path}", headers)
 
     def _ask(self, target: Target, call: Callable[[], T]) -> T:
         """Return what `call` returns, tried again while NGC is busy, its refusals explained."""
 
         def once() -> T:
             try:
-                return call()
+                return self._renewing(target, call)
             except StatusError as error:
                 raise self._refusal(target, error) from None
 
         return self.network.patience.patiently(once)
+
+    def _renewing(self, target: Target, call: Callable[[], T]) -> T:
+        """Return what `call` returns, with a new token where the old one is not taken any more."""
+        try:
+            return call()
+        except StatusError as error:
+            if error.code != 401 or self.key.kind != "legacy":  # noqa: PLR2004 - HTTP
+                raise
+        self.account.headers(target.org, target.team, renew=True)
+        return call()
 
     def _refusal(self, target: Target, error: StatusError) -> RivaQsError:
         """Return the error that a status code of NGC stands for."""

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 PERSONAL, SERVICE, LEGACY = "nvapi-personal-1", "nvapi-service-1", "bGVnYWN5LWtleS1vbmU6MQ"
 _CHUNK = 1 << 16
+_DRIPS = 20
 
 
 @dataclass
@@ -459,9 +460,10 @@ class Handler(BaseHTTPRequestHandler):
         names = list(model.files)[page * size : (page + 1) * size]
         rows = [_listed(name, model.files[name], hashes=model.hashes) for name in names]
         pages = self._pages(len(model.files), size)
-        self._json({"modelFiles": rows, "paginationInfo": {**pages, "index": page}})
+        pages["index"] = page
+        self._json({"modelFiles": rows, "paginationInfo": pages})
 
-    def _pages(self, count: int, size: int) -> dict[str, int]:
+    def _pages(self, count: int, size: int) -> dict[str, Any]:
         return {"totalResults": count, "size": size, "totalPages": max(1, math.ceil(count / size))}
 
     def _blob(self) -> None:
@@ -490,7 +492,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
             shift = 1 if self._fault("shifted") else 0
             headers["Content-Range"] = f"bytes {start + shift}-{stop - 1 + shift}/{total}"
-        length = stop - start if status == 206 else total  # noqa: PLR2004 - HTTP
+        length = stop - start if status == 206 else total
         self._head(status, length, headers)
         self._body(name, data, start, stop)
 
@@ -500,7 +502,8 @@ class Handler(BaseHTTPRequestHandler):
         limit = min(stop, start + cut.value) if cut else stop
         view = memoryview(data)
         while start < limit:
-            chunk = bytes(view[start : min(limit, start + (drip.value if drip else _CHUNK))])
+            size = max(1, drip.value // _DRIPS) if drip else _CHUNK
+            chunk = bytes(view[start : min(limit, start + size)])
             if corrupt and start <= corrupt.value < start + len(chunk):
                 at = corrupt.value - start
                 chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
@@ -509,7 +512,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.ngc.sent[name] += len(chunk)
             start += len(chunk)
             if drip:
-                time.sleep(1)
+                time.sleep(1 / _DRIPS)
         if cut and start < stop:
             self._hang_up()
 
@@ -538,7 +541,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def _listed(name: str, data: bytes, *, hashes: bool) -> dict[str, Any]:
     """Return one file as the list of files has it."""
-    row = {"path": name, "sizeInBytes": len(data), "createdDate": "2026-01-01T00:00:00.000Z"}
+    row: dict[str, Any] = {
+        "path": name,
+        "sizeInBytes": len(data),
+        "createdDate": "2026-01-01T00:00:00.000Z",
+    }
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
     return {**row, "sha256_base64": digest} if hashes else row
 
