@@ -50,7 +50,7 @@ class Limits:
     connections: int = 8
     smallest: int = 16 * _MIB
     largest: int = 64 * _MIB
-    chunk: int = _MIB // 4
+    chunk: int = _MIB
     slowest: float = 10_000.0
     window: float = 15.0
     worthwhile: int = _MIB

@@ -218,7 +218,10 @@ def test_nonsense_is_an_error(ngc: Ngc, path: str, kind: str, words: str, secret
     [
         ({"NGC_CLI_API_URL": "https://127.0.0.1:1"}, "127.0.0.1 refuses the connection"),
         ({"NGC_CLI_API_URL": "https://nowhere.invalid"}, "nowhere.invalid cannot be resolved"),
-        ({"REQUESTS_CA_BUNDLE": ""}, "the certificate of 127.0.0.1 is not trusted"),
+        (
+            {"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "", "SSL_CERT_FILE": ""},
+            "the certificate of 127.0.0.1 is not trusted",
+        ),
         ({"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}, "invalid path: /nowhere/ca.pem"),
         ({"HTTPS_PROXY": "http://127.0.0.1:1"}, "the proxy on the way to 127.0.0.1"),
     ],
@@ -239,7 +242,8 @@ def test_the_way_to_ngc_may_be_closed(
 def test_a_private_authority_is_trusted(ngc: Ngc, tmp_path: Path, name: str) -> None:
     """The authority that either variable names holds for ngcsdk and for the transfer."""
     authority = str(ngc.certificates.authority)
-    child = fetching.start(tmp_path / "a.rmir", {"REQUESTS_CA_BUNDLE": "", name: authority})
+    none = {"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "", "SSL_CERT_FILE": ""}
+    child = fetching.start(tmp_path / "a.rmir", {**none, name: authority})
     _, errors = child.communicate(timeout=100)
     assert (child.returncode, errors) == (0, "")
 

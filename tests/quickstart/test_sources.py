@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
+import urllib3
 
 from quickstart import sources, transfer
 from quickstart.catalog import Artifact, wanted
