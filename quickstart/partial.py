@@ -1,9 +1,10 @@
 """A file that is on its way: `NAME.partial`, and beside it `NAME.partial.state`.
 
-The state is a journal: what the file is to become, then one line for each finished range with its
-CRC-32. After any interruption, a power cut included, a range counts as there when the bytes on the
-disk have the check that the journal names, and is fetched again when they do not. Whoever holds the
-lock on the `.partial` file has both alone.
+The state is a journal: what the file is to become, then a line for each range that has arrived, and
+one with the SHA-256 of everything up to the range's end once that is known. After any interruption,
+a power cut included, ranges are trusted as far as the bytes on the disk have these hashes; what the
+disk lost is found by them and fetched again. Whoever holds the lock on the `.partial` file has both
+alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import zlib
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 STATE = ".partial.state"
 _FORMAT = 1
-_CHUNK = 1 << 20
+_UNKNOWN = "-"
+
+
+_LINE = re.compile(r"(?P<index>\d+) (?P<prefix>-|[0-9a-f]{64})\n")
+
+
+def _line(index: int, prefix: str) -> bytes:
+    """Return a range's line of the journal."""
+    return f"{index} {prefix or _UNKNOWN}\n".encode()
 
 
 def beside(target: Path, suffix: str) -> Path:
@@ -41,14 +50,17 @@ class Partial:
         target: The path that it will have.
         file: What it is to become.
         step: The length of its ranges in bytes; the last may be shorter.
-        checks: The CRC-32 of each range that its journal says is finished.
+        arrived: The ranges that the journal says are there, each with the SHA-256 of the file up
+            to its end, empty where that is not known.
+        unproven: Those that an earlier run brought, and for which no hash speaks.
     """
 
     target: Path
     file: SourceFile
     step: int
     descriptor: int
-    checks: dict[int, int] = field(default_factory=dict)
+    arrived: dict[int, str] = field(default_factory=dict)
+    unproven: set[int] = field(default_factory=set)
     _journal: int = -1
 
     @property
@@ -62,7 +74,7 @@ class Partial:
 
     def missing(self) -> int:
         """Return how many bytes the journal does not say are there."""
-        return self.file.size - sum(b - a for a, b in map(self.bounds, self.checks))
+        return self.file.size - sum(b - a for a, b in map(self.bounds, self.arrived))
 
     def write(self, data: bytes, offset: int) -> None:
         """Write all of `data` at an offset."""
@@ -71,20 +83,25 @@ class Partial:
             written = os.pwrite(self.descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
 
-    def check_of(self, index: int) -> int | None:
-        """Return the CRC-32 of a range as it is on the disk; None where a part of it is not."""
-        (position, stop), check = self.bounds(index), 0
-        while position < stop:
-            data = os.pread(self.descriptor, min(_CHUNK, stop - position), position)
-            if not data:
-                return None
-            check, position = zlib.crc32(data, check), position + len(data)
-        return check
+    def note(self, index: int, prefix: str = "") -> None:
+        """Write into the journal that a range is there, and the hash up to its end."""
+        if self.arrived.get(index) != prefix:
+            self.arrived[index] = prefix
+            os.write(self._journal, _line(index, prefix))
 
-    def finish(self, index: int, check: int) -> None:
-        """Write into the journal that a range is there."""
-        self.checks[index] = check
-        os.write(self._journal, f"{index} {check:08x}\n".encode())
+    def distrust(self, index: int) -> None:
+        """Take a range that an earlier run brought for not there."""
+        self.arrived.pop(index, None)
+        self.unproven.discard(index)
+
+    def distrust_unproven(self) -> bool:
+        """Distrust the ranges for which no hash speaks; say whether there were any."""
+        unproven = list(self.unproven)
+        for index in unproven:
+            self.distrust(index)
+        for index in self.arrived if unproven else ():
+            self.arrived[index] = ""
+        return bool(unproven)
 
     def resume(self) -> None:
         """Read the journal; one that is about another file begins anew."""
@@ -92,22 +109,24 @@ class Partial:
         header = json.dumps({"format": _FORMAT, "step": self.step, **vars(self.file)}) + "\n"
         self._journal = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         first, *lines = path.read_text("ascii", errors="replace").splitlines(keepends=True) or [""]
-        self.checks = {}
         if first == header:
-            self.checks = dict(entry for line in lines if (entry := self._entry(line)))
+            self.arrived = dict(entry for line in lines if (entry := self._entry(line)))
         else:
             os.ftruncate(self.descriptor, 0)
+        length = os.fstat(self.descriptor).st_size
+        for index in [i for i in self.arrived if self.bounds(i)[1] > length]:
+            self.distrust(index)
+        self.unproven = {index for index, prefix in self.arrived.items() if not prefix}
         os.ftruncate(self._journal, 0)
-        entries = [f"{index} {check:08x}\n" for index, check in self.checks.items()]
-        os.write(self._journal, "".join([header, *entries]).encode())
+        entries = [_line(index, prefix) for index, prefix in self.arrived.items()]
+        os.write(self._journal, b"".join([header.encode(), *entries]))
 
-    def _entry(self, line: str) -> tuple[int, int] | None:
-        """Return a range and its check; None for a line that a cut left unfinished."""
-        with suppress(ValueError):
-            number, check = line.split()
-            if line.endswith("\n") and int(number) in self.ranges:
-                return int(number), int(check, 16)
-        return None
+    def _entry(self, line: str) -> tuple[int, str] | None:
+        """Return a range and its hash; None for a line that a cut left unfinished."""
+        match = _LINE.fullmatch(line)
+        if match is None or int(match["index"]) not in self.ranges:
+            return None
+        return int(match["index"]), match["prefix"].replace(_UNKNOWN, "")
 
     def publish(self) -> None:
         """Let the file take its name, in one step, when its bytes are on the disk."""

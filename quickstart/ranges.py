@@ -11,7 +11,6 @@ import hashlib
 import os
 import threading
 import time
-import zlib
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from quickstart.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from hashlib import _Hash
 
     from quickstart.catalog import Artifact
     from quickstart.partial import Partial
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _TICK = 0.1
 _FAREWELL = 1.0
+THREAD = "riva-qs transfer"
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Limits:
     patience: Patience = field(default_factory=Patience)
 
     def step(self, size: int) -> int:
-        """Return the length of the ranges of a file: about four for each connection."""
-        wanted = -(-size // (4 * self.connections))
+        """Return the length of the ranges of a file: short, so that hashing begins soon."""
+        wanted = -(-size // (16 * self.connections))
         return max(self.smallest, min(self.largest, -(-wanted // _MIB) * _MIB))
 
 
@@ -112,12 +113,11 @@ class Ledger:
 
 @dataclass
 class _Part:
-    """A range that is being fetched: how far it is, and the CRC-32 of what came."""
+    """A range that is being fetched, and how far it is."""
 
     start: int
     stop: int
     position: int
-    check: int = 0
     known: bool = False
 
 
@@ -175,7 +175,7 @@ class Mover:
             except BaseException as error:  # noqa: BLE001 - whatever it is, `_outcome` raises it
                 self._fail(error)
 
-        thread = threading.Thread(target=run, daemon=True)
+        thread = threading.Thread(target=run, name=THREAD, daemon=True)
         thread.start()
         return thread
 
@@ -211,35 +211,30 @@ class Mover:
         return self._failure is not None or self.stop.is_set()
 
     def _work(self) -> None:
-        """Bring ranges until none is left."""
-        while True:
-            with self.slots:
-                with self._changed:
-                    if not self._todo or self._over():
-                        return
-                    index = self._todo.popleft()
-                if not self._is_there(index):
+        """Bring ranges until all are hashed."""
+        while (index := self._next()) is not None:
+            if index not in self.partial.arrived:
+                with self.slots:
                     self._fetch(index)
+            self._count(index)
 
-    def _is_there(self, index: int) -> bool:
-        """Say whether a range has the bytes on the disk that the journal says."""
-        known = self.partial.checks.get(index)
-        if known is None or known != self.partial.check_of(index):
-            return False
+    def _next(self) -> int | None:
+        """Return a range to bring; None when all is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._todo or self._digest or self._over())
+            return None if self._digest or self._over() else self._todo.popleft()
+
+    def _count(self, index: int) -> None:
+        """Count a range as there, and journal it where it is new."""
         start, stop = self.partial.bounds(index)
-        self.ledger.reach(start, stop - start)
-        self._count(index)
-        return True
-
-    def _count(self, index: int, check: int | None = None) -> None:
-        """Count a range as done, and journal it where it is new."""
         with self._changed:
             if self._over():
                 raise _StoppedError
-            if check is not None:
-                self.partial.finish(index, check)
+            if index not in self.partial.arrived:
+                self.partial.note(index)
             self._done.add(index)
             self._changed.notify_all()
+        self.ledger.reach(start, stop - start)
 
     def _fetch(self, index: int) -> None:
         """Fetch one range, as often as patience permits."""
@@ -254,14 +249,12 @@ class Mover:
                 worthwhile = part.position - before >= self.limits.worthwhile
                 failures = 1 if worthwhile else failures + 1
                 self._rest(self.limits.patience.pause(failures, error))
-        self._count(index, part.check)
 
     def _work_whole(self) -> None:
         """Bring the file from its beginning, as often as patience permits."""
-        for index in self.partial.ranges:
-            self._is_there(index)
         failures = 0
-        while len(self._done) < len(self.partial.ranges):
+        while self._next() is not None:
+            self._todo.clear()
             before = len(self._done)
             try:
                 with self.slots:
@@ -269,6 +262,7 @@ class Mover:
             except NetworkError as error:
                 failures = 1 if len(self._done) > before else failures + 1
                 self._rest(self.limits.patience.pause(failures, error))
+                self._todo.append(0)
 
     def _stream_whole(self) -> None:
         """Write what one request for all gives, where it is missing."""
@@ -276,10 +270,9 @@ class Mover:
             pace = Pace(self.limits.slowest, self.limits.window)
             for index in self.partial.ranges:
                 start, stop = self.partial.bounds(index)
-                part = _Part(start, stop, start, known=index in self._done)
-                self._copy(body, part, pace)
-                if not part.known:
-                    self._count(index, part.check)
+                known = index in self.partial.arrived
+                self._copy(body, _Part(start, stop, start, known), pace)
+                self._count(index)
 
     def _rest(self, seconds: float) -> None:
         """Wait, but not when all is over."""
@@ -315,7 +308,6 @@ class Mover:
                 raise NetworkError("the other side broke off before the end", "try again")
             if not part.known:
                 self.partial.write(data, part.position)
-                part.check = zlib.crc32(data, part.check)
             part.position += len(data)
             self.ledger.reach(part.start, part.position - part.start)
             pace.add(len(data))
@@ -325,18 +317,42 @@ class Mover:
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(self.limits.chunk))
         for index in self.partial.ranges:
-            self._await(index)
-            position, stop = self.partial.bounds(index)
-            while position < stop:
-                room = buffer[: min(len(buffer), stop - position)]
-                count = os.preadv(self.partial.descriptor, [room], position)
-                if not count or self._over():
+            digest = self._hashed(digest, index, buffer)
+            with self._changed:
+                if self._over():
                     raise _StoppedError
-                digest.update(room[:count])
-                position += count
+                self.partial.note(index, digest.hexdigest())
         with self._changed:
             self._digest = digest.hexdigest()
             self._changed.notify_all()
+
+    def _hashed(self, before: _Hash, index: int, buffer: memoryview) -> _Hash:
+        """Return the hash up to a range's end; bring the range again that the disk has lost."""
+        while True:
+            self._await(index)
+            digest = before.copy()
+            whole = self._read(digest, index, buffer)
+            if whole and self.partial.arrived[index] in {"", digest.hexdigest()}:
+                return digest
+            with self._changed:
+                self.partial.distrust(index)
+                self._done.discard(index)
+                self._todo.append(index)
+                self._changed.notify_all()
+
+    def _read(self, digest: _Hash, index: int, buffer: memoryview) -> bool:
+        """Hash a range as it is on the disk; say whether all of it is there."""
+        position, stop = self.partial.bounds(index)
+        while position < stop:
+            if self._over():
+                raise _StoppedError
+            room = buffer[: min(len(buffer), stop - position)]
+            count = os.preadv(self.partial.descriptor, [room], position)
+            digest.update(room[:count])
+            position += count
+            if not count:
+                return False
+        return True
 
     def _await(self, index: int) -> None:
         with self._changed:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 CATALOG = "https://catalog.ngc.nvidia.com"
 _KEYS = "https://org.ngc.nvidia.com/setup/api-keys"
 _COMPLETE = "UPLOAD_COMPLETE"
-_LINKS = 3
+_LINKS = 4
 _LINK_HINT = "check this machine's clock; a proxy may be in the way: check HTTPS_PROXY"
 
 
