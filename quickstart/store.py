@@ -28,7 +28,8 @@ from quickstart import __version__, platforms
 from quickstart.backends.base import Model, parse_model
 from quickstart.config import is_path
 from quickstart.errors import ArtifactMissingError, RivaQsError
-from quickstart.transfer import PARTIAL, sha256, sync_folder
+from quickstart.partial import PARTIAL
+from quickstart.transfer import sha256, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
