@@ -19,7 +19,7 @@ from quickstart.errors import (
     RivaQsError,
     from_exit_code,
 )
-from quickstart.sources import source_of
+from quickstart.sources import notes, source_of
 
 if TYPE_CHECKING:
     from quickstart.backends.base import Backend, Running, ServerSpec
@@ -68,6 +68,8 @@ def init(suite: Suite, *, dry_run: bool = False) -> Result:
     if dry_run:
         return _plan_init(suite, engine, artifacts)
     suite.console.note(f"backend: {suite.backend.name} ({suite.why}); models: {suite.store.root}")
+    for line in notes(artifacts, suite.settings):
+        suite.console.note(line)
     with suite.store.locked("init"):
         _sweep(suite)
         fetched = [_fetch(suite, artifact) for artifact in artifacts]
