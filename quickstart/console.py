@@ -94,7 +94,8 @@ class Console:
         The body calls what it is given with more bytes, from any thread.
         """
         if not self.interactive:
-            yield _Milestones(title, total, self.note).add
+            now = time.monotonic()
+            yield _Milestones(title, total, self.note, now, now).add
             return
         from rich.console import Console as Rich
         from rich.progress import (
@@ -143,9 +144,9 @@ class _Milestones:
     title: str
     total: int
     say: Callable[[str], None]
+    began: float
+    said: float
     done: int = 0
-    began: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, more: int) -> None:

@@ -283,8 +283,9 @@ def network_error(error: BaseException, url: str) -> RivaQsError:
         for cause in causes:
             if isinstance(cause, kinds):
                 return describe(host, cause)
-    if "CA certificate bundle" in str(error):
-        return UsageError(str(error), "check REQUESTS_CA_BUNDLE and SSL_CERT_FILE")
+    for cause in causes:
+        if type(cause) is OSError and "CA certificate bundle" in str(cause):
+            return UsageError(str(cause), "check REQUESTS_CA_BUNDLE and SSL_CERT_FILE")
     return NetworkError(f"the connection to {host} failed ({type(error).__name__})")
 
 

@@ -52,7 +52,8 @@ class Partial:
         step: The length of its ranges in bytes; the last may be shorter.
         arrived: The ranges that the journal says are there, each with the SHA-256 of the file up
             to its end, empty where that is not known.
-        unproven: Those that an earlier run brought, and for which no hash speaks.
+        old: Those of them that an earlier run brought.
+        proven: Those of the old ones for which a hash in the journal speaks.
     """
 
     target: Path
@@ -60,7 +61,8 @@ class Partial:
     step: int
     descriptor: int
     arrived: dict[int, str] = field(default_factory=dict)
-    unproven: set[int] = field(default_factory=set)
+    old: set[int] = field(default_factory=set)
+    proven: set[int] = field(default_factory=set)
     _journal: int = -1
 
     @property
@@ -92,11 +94,11 @@ class Partial:
     def distrust(self, index: int) -> None:
         """Take a range that an earlier run brought for not there."""
         self.arrived.pop(index, None)
-        self.unproven.discard(index)
+        self.old.discard(index)
 
     def distrust_unproven(self) -> bool:
         """Distrust the ranges for which no hash speaks; say whether there were any."""
-        unproven = list(self.unproven)
+        unproven = list(self.old - self.proven)
         for index in unproven:
             self.distrust(index)
         for index in self.arrived if unproven else ():
@@ -116,7 +118,8 @@ class Partial:
         length = os.fstat(self.descriptor).st_size
         for index in [i for i in self.arrived if self.bounds(i)[1] > length]:
             self.distrust(index)
-        self.unproven = {index for index, prefix in self.arrived.items() if not prefix}
+        self.old = set(self.arrived)
+        self.proven = {index for index, prefix in self.arrived.items() if prefix}
         os.ftruncate(self._journal, 0)
         entries = [_line(index, prefix) for index, prefix in self.arrived.items()]
         os.write(self._journal, b"".join([header.encode(), *entries]))

@@ -14,9 +14,10 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from quickstart.errors import InterruptionError, NetworkError
+from quickstart.errors import InterruptionError, NetworkError, RivaQsError
 from quickstart.patience import Patience
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _TICK = 0.1
 _FAREWELL = 1.0
+_FLUSHED = 4
 THREAD = "riva-qs transfer"
 
 
@@ -41,6 +43,7 @@ class Limits:
         connections: How many ranges move at a time, over all files.
         smallest: The shortest range, in bytes.
         largest: The longest range, in bytes.
+        ahead: How many ranges may be there or on their way before the hashing of the first ends.
         chunk: How much is read at a time, in bytes.
         slowest: Who gives fewer bytes a second than this counts as one that gives nothing.
         window: Over how many seconds that is measured.
@@ -51,6 +54,7 @@ class Limits:
     connections: int = 8
     smallest: int = 16 * _MIB
     largest: int = 64 * _MIB
+    ahead: int = 12
     chunk: int = _MIB
     slowest: float = 10_000.0
     window: float = 15.0
@@ -141,6 +145,7 @@ class Mover:
     _done: set[int] = field(default_factory=set)
     _open: dict[int, Body] = field(default_factory=dict)
     _failure: BaseException | None = None
+    _followed: int = 0
     _digest: str = ""
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -158,7 +163,7 @@ class Mover:
         self._todo = deque(self.partial.ranges)
         workers = min(self.limits.connections, len(self._todo))
         works = [self._work_whole] if whole else [self._work] * workers
-        threads = [self._thread(work) for work in (self._follow, *works)]
+        threads = [self._thread(work) for work in (self._follow, self._flush, *works)]
         try:
             return self._outcome()
         finally:
@@ -221,8 +226,14 @@ class Mover:
     def _next(self) -> int | None:
         """Return a range to bring; None when all is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._todo or self._digest or self._over())
+            self._changed.wait_for(self._may_go_on)
             return None if self._digest or self._over() else self._todo.popleft()
+
+    def _may_go_on(self) -> bool:
+        """Say whether a worker has something to do; it must not leave the hashing far behind."""
+        if self._digest or self._over():
+            return True
+        return bool(self._todo) and self._todo[0] < self._followed + self.limits.ahead
 
     def _count(self, index: int) -> None:
         """Count a range as there, and journal it where it is new."""
@@ -322,9 +333,26 @@ class Mover:
                 if self._over():
                     raise _StoppedError
                 self.partial.note(index, digest.hexdigest())
+                self._followed = index + 1
+                self._changed.notify_all()
         with self._changed:
             self._digest = digest.hexdigest()
             self._changed.notify_all()
+
+    def _flush(self) -> None:
+        """Let the disk write what is hashed, so that little is left to wait for at the end."""
+        flushed = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(partial(self._must_flush, flushed))
+                if self._digest or self._over():
+                    return
+                flushed = self._followed
+            os.fdatasync(self.partial.descriptor)
+
+    def _must_flush(self, flushed: int) -> bool:
+        """Say whether enough is hashed since, or all is over."""
+        return bool(self._digest) or self._over() or self._followed >= flushed + _FLUSHED
 
     def _hashed(self, before: _Hash, index: int, buffer: memoryview) -> _Hash:
         """Return the hash up to a range's end; bring the range again that the disk has lost."""
@@ -334,10 +362,15 @@ class Mover:
             whole = self._read(digest, index, buffer)
             if whole and self.partial.arrived[index] in {"", digest.hexdigest()}:
                 return digest
+            if index not in self.partial.old:
+                raise RivaQsError(
+                    f"the disk does not keep what is written to {self.partial.target.parent}",
+                    "look at the system's log, and set riva_model_loc to another disk",
+                )
             with self._changed:
                 self.partial.distrust(index)
                 self._done.discard(index)
-                self._todo.append(index)
+                self._todo.appendleft(index)
                 self._changed.notify_all()
 
     def _read(self, digest: _Hash, index: int, buffer: memoryview) -> bool:

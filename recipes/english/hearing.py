@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import soundfile
 import torch
-
 from recipes.digits.word_errors import distance
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ def report(net: Any, lists: list[Path], device: str) -> None:  # noqa: ANN401 - 
         for context in net.encoder.att_context_size_all:
             net.encoder.set_default_att_context_size(list(context))
             said = transcribe(net, audio, device)
-            pairs = [(row["text"].split(), text.split()) for row, text in zip(rows, said, strict=True)]
+            pairs = [
+                (row["text"].split(), text.split()) for row, text in zip(rows, said, strict=True)
+            ]
             errors = sum(distance(right, heard) for right, heard in pairs)
             total = sum(len(right) for right, _ in pairs)
             print(f"    {path.parent.name} {context}: {100 * errors / total:.2f} %", flush=True)

@@ -64,6 +64,21 @@ def test_without_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "waiting\n  loading\n  done\n"
 
 
+def test_without_a_terminal_a_long_fetch_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every few seconds a line tells share, rate and the time left."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Console().bytes_progress("fetching a", 200_000_000) as progress:
+        for _ in range(20):
+            now[0] += 1
+            progress(10_000_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "fetching a: 25% of 200 MB, 10.0 MB/s, 15 s left"
+    assert len(lines) == 3
+
+
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a bar shows bytes, a moving line shows the newest report, markup is text."""
     terminal = on_terminal(monkeypatch)

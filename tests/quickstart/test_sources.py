@@ -228,6 +228,15 @@ class TestAddresses:
             sources.source_of(artifact, Settings()).files(artifact)
 
 
+def test_the_key_is_told_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before NGC is asked, people are told which key is used; for other sources there is none."""
+    monkeypatch.setenv("NGC_CLI_API_KEY", "nvapi-x")
+    settings = Settings(models_asr=("nvidia/riva/rmir_a:1",))
+    (line,) = sources.notes(wanted(settings), settings)
+    assert line.startswith("NGC: personal or service key from NGC_CLI_API_KEY")
+    assert not sources.notes(wanted(Settings()), Settings())
+
+
 class TestOffline:
     """offline=true."""
 

@@ -6,9 +6,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from support import programs
 
 from riva_speech.server.start_riva import parse
+from support import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
