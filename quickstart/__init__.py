@@ -3,14 +3,15 @@
 The flow is the list of modules, read from left to right:
 
     config.env -> Settings -> [Artifact] -> rmir/*.rmir -> deploy -> models/ ...
-                  config.py   catalog.py    sources/       backends/ store.py
+                  config/     catalog.py    sources/       backends/ store/
                                             transfer.py
     ... -> running server -> ready -> answers
            backends/         health.py  client.py
 
-`lifecycle.py` holds the order of these steps, `cli.py` the commands, `console.py` all output and
-`errors.py` everything that can go wrong. This half runs programs and reads their files; it never
-imports the engine, and nothing numeric.
+`deployment.py` (init) and `lifecycle.py` (start to clean) hold the order of these steps, `fit.py`
+says whether it fits, `upkeep.py` and `bundle.py` are what is done between two deploys, `cli.py` has
+the commands, `console.py` all output and `errors.py` everything that can go wrong. This half runs
+programs and reads their files; it never imports the engine, and nothing numeric.
 """
 
 __version__ = "0.1.0"

@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import sys
+import threading
+import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import ReaderGoneError, RivaQsError, UsageError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _SHOWN_ON_FAILURE = 20
 _ROOM_FOR_TIME = 16
+_SECONDS_BETWEEN_LINES = 5.0
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -86,14 +89,30 @@ class Console:
 
     @contextmanager
     def bytes_progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show how many of `total` bytes are done; the body calls what it is given with more."""
+        """Show how many of `total` bytes are done, at which rate, and how long the rest takes.
+
+        The body calls what it is given with more bytes, from any thread.
+        """
         if not self.interactive:
-            yield lambda _more: None
+            yield _Milestones(title, total, self.note).add
             return
         from rich.console import Console as Rich
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Rich(stderr=True), transient=True) as progress:
             task = progress.add_task(title, total=total)
             yield lambda more: progress.advance(task, more)
@@ -115,6 +134,34 @@ class Console:
             seen = text
 
         yield report_line
+
+
+@dataclass
+class _Milestones:
+    """Says in plain lines, every so often, how far something is."""
+
+    title: str
+    total: int
+    say: Callable[[str], None]
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, more: int) -> None:
+        """Count bytes, and say where we are when it is time."""
+        with self.lock:
+            self.done += more
+            now = time.monotonic()
+            if now - self.said < _SECONDS_BETWEEN_LINES or self.done >= self.total:
+                return
+            self.said = now
+            rate = self.done / (now - self.began)
+            left = (self.total - self.done) / rate if rate else 0.0
+            self.say(
+                f"{self.title}: {100 * self.done // self.total}% of {self.total / 1e6:.0f} MB,"
+                f" {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+            )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from quickstart.errors import (
     UsageError,
 )
 from quickstart.lifecycle import Result, outdated
-from quickstart.sources import SourceFile, source_of
+from quickstart.sources import SourceFile, notes, source_of
 from quickstart.store import File, is_prebuilt, place_of
 from quickstart.store.values import is_archive, parse_files
 
@@ -107,6 +107,8 @@ def init(
     if dry_run:
         return _told(suite, plan(suite, pulls, lock, anew=anew))
     suite.console.note(f"backend: {suite.backend.name} ({suite.why}); models: {suite.store}")
+    for line in notes(catalog.wanted(suite.settings), suite.settings):
+        suite.console.note(line)
     if not pulls:
         suite.backend.engine()
     with suite.store.locked("init"):

@@ -1,6 +1,7 @@
 """Everything that riva-qs reports as an error, each kind with the exit code it owns.
 
     RivaQsError                   1  failed, for a reason that has no kind of its own
+    +-- NetworkError              1  the other side cannot be reached, or breaks off
     +-- UsageError                2  the command line or the configuration is wrong
     |   +-- ConfigError           2  ... all problems of the configuration at once
     +-- ArtifactMissingError      3  an archive, a deployed model or a sample is not there
@@ -34,6 +35,22 @@ class RivaQsError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class NetworkError(RivaQsError):
+    """The other side cannot be reached, or breaks off; trying again may help.
+
+    Attributes:
+        lasting: Whether trying again cannot help, as with a certificate that is not trusted.
+        wait: How many seconds the other side asks to wait before the next try, 0 for no wish.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, lasting: bool = False, wait: float = 0
+    ) -> None:
+        super().__init__(message, hint)
+        self.lasting = lasting
+        self.wait = wait
 
 
 class UsageError(RivaQsError):

@@ -1,7 +1,7 @@
 """From a source to a verified file: all of it, with the right hash, or nothing.
 
-Bytes go to a `.partial` file and are hashed on the way; the file takes its name, in one atomic
-step, only when size and hash are those of the catalogue.
+Bytes go to a `.partial` file in parallel ranges and are hashed on the way; the file takes its name,
+in one atomic step, only when size and hash are those that the source promised.
 """
 
 from __future__ import annotations
@@ -9,20 +9,28 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError, OutOfResourceError
+from quickstart.partial import Partial, held
+from quickstart.ranges import Ledger, Limits, Mover, RangesIgnoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from quickstart.catalog import Artifact
     from quickstart.sources import Source, SourceFile
 
-PARTIAL = ".partial"
 _CHUNK = 1 << 20
 _SPARE = 64 << 20
+_FILES_AT_ONCE = 4
+_TICK = 0.1
+_FAREWELL = 1.5
+_WRONG_HASH = "compare the hash with what its publisher says"
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -36,54 +44,176 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Job:
+    """One file to bring, and where to."""
+
+    source: Source
+    artifact: Artifact
+    file: SourceFile
+    target: Path
+
+
 def fetch(
     source: Source,
     artifact: Artifact,
     file: SourceFile,
     target: Path,
     progress: Callable[[int], None],
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
 ) -> None:
-    """Bring an artefact to `target`, verified; on any failure nothing is left behind.
+    """Bring one file to `target`, as `fetch_all` does."""
+    fetch_all([Job(source, artifact, file, target)], progress, limits)
+
+
+def fetch_all(
+    jobs: Sequence[Job],
+    progress: Callable[[int], None],
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+) -> None:
+    """Bring files to their targets, several at a time, each verified before it takes its name.
+
+    What an interruption leaves is a `.partial` file with its journal, from which the next call goes
+    on. Where another process brings the same file, this one waits for it and takes what it made.
+
+    Args:
+        jobs: The files.
+        progress: Called, from any thread, with numbers of bytes that add up to all sizes; what an
+            earlier call had brought is among them.
+        limits: How they are split, and what is put up with.
 
     Raises:
-        IntegrityError: What came is not what the catalogue names.
+        IntegrityError: What came does not have the hash that was promised.
+        NetworkError: The other side failed too often.
         OutOfResourceError: The disk has no room for it.
     """
-    check_space(target.parent, file.size)
-    partial = target.with_name(target.name + PARTIAL)
+    stop, slots = threading.Event(), threading.Semaphore(limits.connections)
+
+    shared = _Shared(limits, stop, slots)
+    if len(jobs) == 1:
+        _bring(jobs[0], Ledger(progress), shared)
+        return
+    report = _one_at_a_time(progress)
+    calls = [partial(_bring, job, Ledger(report), shared) for job in jobs]
+    _side_by_side(calls, stop)
+
+
+def _one_at_a_time(progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return `progress` for callers in several threads."""
+    lock = threading.Lock()
+
+    def report(more: int) -> None:
+        with lock:
+            progress(more)
+
+    return report
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all files on their way share."""
+
+    limits: Limits
+    stop: threading.Event
+    slots: threading.Semaphore
+
+
+def _side_by_side(calls: Sequence[Callable[[], None]], stop: threading.Event) -> None:
+    """Make calls in threads; the first failure, or an interrupt, stops all."""
+    failures: list[BaseException] = []
+    free = threading.Semaphore(_FILES_AT_ONCE)
+
+    def work(call: Callable[[], None]) -> None:
+        try:
+            with free:
+                if not stop.is_set():
+                    call()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, args=(call,), daemon=True) for call in calls]
     try:
-        got = _copy(source, artifact, file, partial, progress)
-        wanted = (file.size, file.sha256)
-        if got != wanted:
-            raise IntegrityError(
-                f"{file.name} is not the file of the catalogue: {got[0]} bytes with SHA-256"
-                f" {got[1][:16]}..., instead of {wanted[0]} with {wanted[1][:16]}...",
-                "fetch it again; if it stays so, install riva-qs again",
-            )
-        partial.replace(target)
-        sync_folder(target.parent)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            _join(thread)
     finally:
-        partial.unlink(missing_ok=True)
+        stop.set()
+        for thread in threads:
+            thread.join(_FAREWELL / len(threads))
+    if failures:
+        raise failures[0]
 
 
-def _copy(
-    source: Source,
-    artifact: Artifact,
-    file: SourceFile,
-    partial: Path,
-    progress: Callable[[int], None],
-) -> tuple[int, str]:
-    """Write an artefact's bytes to disk and return their number and hash."""
-    digest, size = hashlib.sha256(), 0
-    with source.open(artifact, file, 0, file.size) as stream, partial.open("wb") as sink:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            sink.write(chunk)
-            progress(len(chunk))
-        sink.flush()
-        os.fsync(sink.fileno())
-    return size, digest.hexdigest()
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread's end, in steps that a signal's handler can come between."""
+    while thread.is_alive():
+        thread.join(_TICK)
+
+
+def _bring(job: Job, ledger: Ledger, shared: _Shared) -> None:
+    """Bring one file, alone with its `.partial` file."""
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    with held(job.target, job.file, shared.limits.step(job.file.size)) as part:
+        try:
+            if _is_there(job):
+                ledger.reach(0, job.file.size)
+                part.discard()
+                return
+            part.resume()
+            check_space(job.target.parent, part.missing())
+            _verify(job, _verified(job, part, ledger, shared))
+            part.publish()
+        except IntegrityError:
+            part.discard()
+            raise
+        except BaseException:
+            if not part.arrived:
+                part.discard()
+            raise
+    sync_folder(job.target.parent)
+
+
+def _is_there(job: Job) -> bool:
+    """Say whether the target is the file already."""
+    path = job.target
+    if not path.is_file() or path.stat().st_size != job.file.size:
+        return False
+    return sha256(path) == job.file.sha256
+
+
+def _verified(job: Job, part: Partial, ledger: Ledger, shared: _Shared) -> str:
+    """Bring what is missing and return the hash; what cannot be trusted is brought once more."""
+    got = _move(job, part, ledger, shared)
+    if got != job.file.sha256 and part.distrust_unproven():
+        return _move(job, part, ledger, shared)
+    return got
+
+
+def _move(job: Job, part: Partial, ledger: Ledger, shared: _Shared) -> str:
+    """Bring what is missing, by ranges or, where that cannot be, in one go; return the hash."""
+
+    def mover() -> Mover:
+        return Mover(job.source, job.artifact, part, ledger, **vars(shared))
+
+    try:
+        return mover().move()
+    except RangesIgnoredError:
+        return mover().move(whole=True)
+
+
+def _verify(job: Job, got: str) -> None:
+    """Raise unless what is there has the hash that was promised."""
+    file = job.file
+    if got == file.sha256:
+        return
+    came_from = "install riva-qs again" if job.artifact.source == "embedded" else _WRONG_HASH
+    raise IntegrityError(
+        f"{file.name} is not the file that was promised: its {file.size} bytes have the SHA-256"
+        f" {got[:16]}..., instead of {file.sha256[:16]}...",
+        f"fetch it again; if it stays so, {came_from}",
+    )
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from quickstart.catalog import Artifact
@@ -80,11 +81,21 @@ def source_of(artifact: Artifact, settings: Settings) -> Source:
 
 def _remote(artifact: Artifact, settings: Settings) -> Source:
     """Return the source of an artefact that is not on this machine."""
-    from quickstart.errors import ArtifactMissingError, UnsupportedError
+    from quickstart.errors import ArtifactMissingError
+    from quickstart.sources.http import HttpSource
+    from quickstart.sources.ngc import NgcSource
 
     if settings.offline:
         raise ArtifactMissingError(
             f"{artifact.reference} is not on this machine, and offline=true forbids to fetch it",
             "import a bundle that has it, or set offline=false where there is a network",
         )
-    raise UnsupportedError(f"{artifact.name} comes from {artifact.source}, which is not built yet")
+    return NgcSource.of(settings) if artifact.source == "ngc" else HttpSource()
+
+
+def notes(artifacts: Iterable[Artifact], settings: Settings) -> tuple[str, ...]:
+    """Return what people should know before anything is fetched: which NGC key is used."""
+    from quickstart.sources import key
+
+    remote = any(artifact.source == "ngc" for artifact in artifacts)
+    return (key.find(settings).note,) if remote and not settings.offline else ()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quickstart
+from support.ngc import Ngc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,3 +174,23 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
         pytest.fail("it did not come true within 20 s")
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def ngc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngc]:
+    """The stand-in for NGC, one for all tests: ngcsdk reads its address once."""
+    with Ngc(tmp_path_factory.mktemp("ngc")).running() as server:
+        yield server
+
+
+@pytest.fixture
+def ngc(ngc_server: Ngc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ngc:
+    """The stand-in, fresh, with an environment that leads there and a home of its own."""
+    ngc_server.reset()
+    home = tmp_path / "ngc-home"
+    home.mkdir()
+    for name in ("NGC_API_KEY", "NGC_CLI_API_KEY", "NGC_API_KEY_FILE", "NGC_CLI_API_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**ngc_server.environment, "HOME": str(home)}.items():
+        monkeypatch.setenv(name, value)
+    return ngc_server

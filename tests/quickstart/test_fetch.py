@@ -50,7 +50,7 @@ def test_a_damaged_artefact_is_not_deployed(qs: CommandLine, package: Package) -
     (package.artifacts / "test.rmir").write_bytes(b"version 0ne")
     done = qs("init")
     assert done.returncode == 9
-    assert "test.rmir is not the file of the catalogue" in done.stderr
+    assert "test.rmir is not the file that was promised" in done.stderr
     assert not list((qs.location / "rmir").glob("test*"))
     assert not (qs.location / "generations").exists()
 

@@ -46,6 +46,7 @@ def run_killed(qs: CommandLine, number: int, *arguments: str) -> int:
     return done.returncode
 
 
+@pytest.mark.timeout(1200)
 def test_init_may_be_killed_anywhere(qs: CommandLine) -> None:
     """After a kill at any change that init makes, `models` is the old or the new generation."""
     qs("init")
@@ -68,6 +69,7 @@ def test_init_may_be_killed_anywhere(qs: CommandLine) -> None:
     assert qs("start").returncode == 0
 
 
+@pytest.mark.timeout(1200)
 def test_a_fetch_may_be_killed_anywhere(qs: CommandLine, package: Package) -> None:
     """After a kill at any change, rmir/ has no part of a file under its name, and init works."""
     fetched = qs.location / "rmir" / "test.rmir"

@@ -19,6 +19,9 @@ IMPORTERS = {
     "rich": {"console.py"},
     "grpc": {"client.py"},
     "riva": {"client.py"},
+    "requests": {"network.py"},
+    "urllib3": {"network.py"},
+    "ngcsdk": {"sources/account.py"},
 }
 
 

@@ -61,7 +61,7 @@ def test_other_bytes_never_take_the_name(
     """A wrong hash or size is an integrity error, and leaves what was there before."""
     target = tmp_path / "a.rmir"
     target.write_bytes(b"before")
-    with pytest.raises(IntegrityError, match=r"a\.rmir is not the file of the catalogue"):
+    with pytest.raises(IntegrityError, match=r"a\.rmir is not the file that was promised"):
         transfer.fetch(source, ARTIFACT, wrong, target, lambda _: None)
     assert target.read_bytes() == b"before"
     assert not list(tmp_path.glob("*.partial"))
