@@ -42,8 +42,10 @@ def test_all_of_tls_is_understood() -> None:
 def test_files_that_are_no_pair(tmp_path: Path) -> None:
     """A key of another certificate is refused at the start, not at the first client."""
     for name in ("one", "two"):
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-        files = ["-out", tmp_path / f"{name}.crt", "-keyout", tmp_path / f"{name}.key"]
+        command = (
+            "openssl req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        )
+        files = ["-out", f"{tmp_path}/{name}.crt", "-keyout", f"{tmp_path}/{name}.key"]
         subprocess.run(
             [*command.split(), "-subj", "/CN=x", *files], capture_output=True, check=True
         )
