@@ -10,12 +10,14 @@ from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
 from riva_speech.audio.features import LogMel
-from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
-from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.errors import DamagedArchiveError
+from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from riva_speech.sessions import SessionOpener
 
 Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 
@@ -23,8 +25,6 @@ Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 PIPELINE_FILE = "riva_bls_config.yaml"
 VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
-# The file of a deployed acoustic model.
-GRAPH_FILE = "model.onnx"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
 # model, and for streams the one that begins them.
 ACOUSTIC_MODEL = "acoustic_model"
@@ -43,20 +43,27 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     return [load_recognizer(folder, threads=threads) for folder in pipelines]
 
 
-def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
-    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``."""
+def load_recognizer(
+    folder: Path, *, threads: int = 0, open_session: SessionOpener | None = None
+) -> Recognizer:
+    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
+
+    ``open_session`` opens the acoustic models, each by its folder: where the pipeline is a model of
+    Triton, these are run by Triton too.
+    """
     version = folder / repository.VERSION
     config = _read_pipeline(version / PIPELINE_FILE)
-    log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
+    log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
     vocabulary = Vocabulary.load(
-        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
+        existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
     )
     results = ResultBuilder(
         vocabulary, config.acoustic.ms_per_timestep, config.decoder.asr_model_delay
     )
-    session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
+    open_session = open_session or opener(threads)
+    session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
     if config.type == ONLINE:
-        first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
+        first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(first, session, config.streaming)
         return StreamingRecognizer(config, log_mel, model, results)
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), results)
@@ -73,18 +80,8 @@ def _read_pipeline(path: Path) -> PipelineConfig:
         raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
 
 
-def _graph(folder: Path, parameter: str) -> Path:
+def _acoustic_folder(folder: Path, parameter: str) -> Path:
     name = repository.read_config(folder).parameters.get(parameter, "")
     if not name or "/" in name:
         raise DamagedArchiveError(f"the configuration of {folder} names no {parameter}")
-    repository.read_config(folder.parent / name)
-    return _existing(folder.parent / name / repository.VERSION / GRAPH_FILE)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ArtifactMissingError(
-            f"{path} is missing from the model repository",
-            hint="deploy the model again with riva-deploy -f",
-        )
-    return path
+    return folder.parent / name

@@ -8,32 +8,28 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import secrets
 import shutil
 import sys
-import tempfile
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from riva_speech import __version__, program
 from riva_speech.archive import ArchiveReader, key_from_environment, open_archive, split_key
-from riva_speech.asr.loading import load_recognizer
-from riva_speech.errors import SpeechError, UnsupportedError, UsageError
-from riva_speech.servicemaker.pipelines import speech_recognition as recognition
+from riva_speech.errors import UsageError
+from riva_speech.servicemaker import targets
+from riva_speech.servicemaker.deployment import Deployment
+from riva_speech.servicemaker.targets import Target
+from riva_speech.sessions.onnx import check_cuda
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from riva_speech.asr.pipeline import PipelineConfig
 
 _log = logging.getLogger("riva_speech.riva_deploy")
-
-# The official tool's line, which other tools look for.
-_SKIPPED = (
-    "%s already exists, skipping deployment.  To force deployment rerun with -f or remove the %s"
-)
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class DeployOptions:
     repository: Path
     force: bool
     report: Path | None
+    target: Target = field(default_factory=Target)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--report", type=Path, metavar="FILE", help="write what was deployed as JSON"
     )
     parser.add_argument(
+        "--runtime",
+        choices=targets.RUNTIMES,
+        default=targets.ONNX_RUNTIME,
+        help="what runs the acoustic models (default: %(default)s, on the CPU)",
+    )
+    parser.add_argument(
+        "--triton_backend",
+        choices=targets.TRITON_BACKENDS,
+        default=targets.NATIVE,
+        help="let Triton run acoustic models with its backend for the runtime, or, where it has "
+        "none, in its Python backend (default: %(default)s)",
+    )
+    parser.add_argument(
         "sources",
         nargs="+",
         metavar="IN.rmir[:KEY]",
@@ -65,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder to deploy to")
     chosen = parser.parse_args(sys.argv[1:] if argv is None else argv)
     program.start_logging()
-    options = DeployOptions(tuple(chosen.sources), chosen.repository, chosen.force, chosen.report)
+    options = DeployOptions(
+        tuple(chosen.sources),
+        chosen.repository,
+        chosen.force,
+        chosen.report,
+        Target(chosen.runtime, chosen.triton_backend),
+    )
     sys.exit(program.run(lambda: deploy(options)))
 
 
@@ -75,114 +91,57 @@ def deploy(options: DeployOptions) -> None:
     Raises:
         UsageError: The repository's path is no folder, or two pipelines have one name.
         ArchiveError: An RMIR cannot be opened.
-        SpeechError: A deployed model does not run.
+        SpeechError: A deployed model does not run, or differs from its source.
+        UnsupportedError: What it is deployed for is not here.
     """
     if options.repository.exists() and not options.repository.is_dir():
         raise UsageError(f"{options.repository} is not a folder, and the repository must be one")
+    if options.target.on_gpu:
+        check_cuda()
     options.repository.mkdir(parents=True, exist_ok=True)
     _log.info("Writing Riva model repository to '%s'...", options.repository)
+    _log.info("The riva model repo target directory is %s", options.repository)
     models: list[dict[str, Any]] = []
     for source in options.sources:
         path, key = split_key(source)
         with open_archive(path, kind="rmir", key=key or key_from_environment()) as rmir:
-            taken = {model["name"] for model in models}
-            models += deploy_rmir(rmir, options.repository, force=options.force, taken=taken)
+            models += _deploy_rmir(rmir, options, taken={model["name"] for model in models})
     if options.report:
         options.report.write_text(json.dumps(_report(models), indent=2) + "\n")
     _log.info("Deployed %d model(s) to %s", len(models), options.repository)
 
 
-def deploy_rmir(
-    rmir: ArchiveReader, repository: Path, *, force: bool, taken: set[str]
+def _deploy_rmir(
+    rmir: ArchiveReader, options: DeployOptions, taken: set[str]
 ) -> list[dict[str, Any]]:
-    """Deploy one RMIR; return a report entry for each pipeline.
+    """Deploy one RMIR; return a report entry for each pipeline."""
+    repository = options.repository
+    with _staging(repository) as staging:
+        deployment = Deployment(rmir, options.target, repository, staging, force=options.force)
+        _refuse_twins(rmir, deployment.pipelines, taken)
+        return deployment.run()
 
-    Models are written and run beside the repository's own, then moved in. A model that is there
-    already stays, unless ``force`` is set.
-    """
-    if rmir.metadata.get("pipeline") != recognition.NAME:
-        raise UnsupportedError(
-            f"{rmir.path} holds the pipeline {rmir.metadata.get('pipeline')}, which this version "
-            "cannot deploy"
-        )
-    pipelines = recognition.pipelines_of(rmir)
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    """Give an empty folder on the repository's disk, and remove it with what is left there."""
+    folder = repository / f".deploying-{secrets.token_hex(4)}"
+    # In this order, so that an interruption at any point finds the folder's removal prepared.
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_twins(rmir: ArchiveReader, pipelines: list[PipelineConfig], taken: set[str]) -> None:
+    """Let no RMIR take the place of another one's model in the same deployment."""
     for pipeline in pipelines:
         if pipeline.name in taken:
             raise UsageError(
                 f"{rmir.path} deploys a model named {pipeline.name}, and so does another RMIR",
                 hint="build one of them with another --name",
             )
-    with tempfile.TemporaryDirectory(dir=repository, prefix=".deploying-") as folder:
-        staging = Path(folder)
-        for pipeline in pipelines:
-            _stage(rmir, pipeline, repository, staging, force=force)
-        for pipeline in pipelines:
-            _verify(pipeline, staging)
-        for path in sorted(staging.iterdir()):
-            _move_in(path, repository, staging)
-    return [_entry(pipeline, rmir.path.name) for pipeline in pipelines]
-
-
-def _stage(
-    rmir: ArchiveReader, pipeline: PipelineConfig, repository: Path, staging: Path, *, force: bool
-) -> None:
-    """Write a pipeline's models into the staging folder; those that stay are linked there."""
-    name = recognition.pipeline_directory(pipeline)
-    if _is_new(name, repository, staging, force=force):
-        recognition.write_pipeline(rmir, pipeline, staging / name)
-    for model in recognition.acoustic_models(pipeline):
-        if _is_new(model.directory, repository, staging, force=force):
-            target = staging / model.directory
-            recognition.write_acoustic_model(rmir, pipeline, model, target)
-
-
-def _is_new(name: str, repository: Path, staging: Path, *, force: bool) -> bool:
-    deployed = repository / name
-    if force or not deployed.exists():
-        _log.info("Extract_binaries for %s -> %s/1", name, deployed)
-        return True
-    _log.warning(_SKIPPED, deployed, deployed)
-    (staging / name).symlink_to(deployed.resolve())
-    return False
-
-
-def _verify(pipeline: PipelineConfig, staging: Path) -> None:
-    """Let a staged pipeline recognise noise: it must load, run and give finite numbers."""
-    _log.info("Using onnx runtime")
-    recognizer = load_recognizer(staging / recognition.pipeline_directory(pipeline))
-    noise = np.random.default_rng(0).normal(0, 0.01, pipeline.acoustic.features.sample_rate)
-    try:
-        result = recognizer.recognize(noise.astype(np.float32))
-    except Exception as error:
-        raise SpeechError(
-            f"the deployed model {pipeline.name} does not run: {error}",
-            hint="convert and build the checkpoint again",
-        ) from error
-    if not np.isfinite(result.confidence):
-        raise SpeechError(f"the deployed model {pipeline.name} gives values that are no numbers")
-
-
-def _move_in(staged: Path, repository: Path, staging: Path) -> None:
-    """Put a staged model into the repository, in place of the one that may be there."""
-    if staged.is_symlink():
-        return
-    target = repository / staged.name
-    if target.exists():
-        target.rename(staging / f"old-{staged.name}")
-    staged.rename(target)
-    shutil.rmtree(staging / f"old-{staged.name}", ignore_errors=True)
-
-
-def _entry(pipeline: PipelineConfig, rmir: str) -> dict[str, Any]:
-    acoustic = [model.directory for model in recognition.acoustic_models(pipeline)]
-    return {
-        "name": pipeline.name,
-        "service": "asr",
-        "type": pipeline.type,
-        "language_code": pipeline.language_code,
-        "rmir": rmir,
-        "directories": [*acoustic, recognition.pipeline_directory(pipeline)],
-    }
 
 
 def _report(models: list[dict[str, Any]]) -> dict[str, Any]:

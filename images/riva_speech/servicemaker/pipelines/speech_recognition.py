@@ -27,8 +27,10 @@ from riva_speech.asr.pipeline import (
     StreamingConfig,
 )
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
-from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
+from riva_speech.repository import PIPELINE_SUFFIX, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker.families import ctc
+from riva_speech.servicemaker.targets import Target
+from riva_speech.sessions.opening import GRAPH_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,13 @@ NAME = "speech_recognition"
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
+DEFAULT_TARGET = Target()
+# What Triton's Python backend loads; the Python that it starts must have this package.
+_MODEL_FILE = "model.py"
+_PIPELINE_CODE = (
+    "from riva_speech.triton.recognition import TritonPythonModel as TritonPythonModel\n"
+)
+_ACOUSTIC_CODE = "from riva_speech.triton.acoustic import TritonPythonModel as TritonPythonModel\n"
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
 _ACOUSTIC, _FEATURIZER, _DECODER = "acoustic_model", "featurizer", "decoder"
 
@@ -259,9 +268,11 @@ class AcousticModel:
     parameter: str
 
 
-def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
+def acoustic_models(
+    pipeline: PipelineConfig, target: Target = DEFAULT_TARGET
+) -> list[AcousticModel]:
     """Return a pipeline's graphs: one for whole utterances, two for streams."""
-    directory = f"riva-onnx-{pipeline.name}-am-streaming"
+    directory = f"{target.directory_prefix}{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
         offline = AcousticModel(f"{directory}-offline", ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)
         return [offline]
@@ -278,21 +289,45 @@ def pipeline_directory(pipeline: PipelineConfig) -> str:
     return pipeline.name + PIPELINE_SUFFIX
 
 
+class Source:
+    """The graphs of an RMIR, each unpacked once, beside the weights that they share."""
+
+    def __init__(self, rmir: ArchiveReader, folder: Path) -> None:
+        self.rmir = rmir
+        self._folder = folder
+
+    def graph(self, model: AcousticModel) -> Path:
+        """Return a graph's file; its weights lie beside it."""
+        for path in self.weights():
+            self._unpacked(path.name)
+        return self._unpacked(model.graph)
+
+    def weights(self) -> list[Path]:
+        """Return the files that graphs refer to; they exist once a graph was asked for."""
+        prefix = f"{_ACOUSTIC}-"
+        names = [name for name in self.rmir.names if name.startswith(prefix)]
+        shared = [name.removeprefix(prefix) for name in names if not name.endswith(".onnx")]
+        return [self._folder / name for name in shared]
+
+    def _unpacked(self, name: str) -> Path:
+        path = self._folder / name
+        if not path.exists():
+            self.rmir.extract(f"{_ACOUSTIC}-{name}", path)
+        return path
+
+
 def write_acoustic_model(
-    rmir: ArchiveReader, pipeline: PipelineConfig, model: AcousticModel, target: Path
+    source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
-    """Write an acoustic model's folder; weights that this RMIR has given another are linked."""
+    """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
     inputs, outputs = _tensors(pipeline)
-    version = write_model(target, ModelConfig(target.name, "onnxruntime", 1, inputs, outputs))
-    rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
-    weights = version / ctc.SHARED_WEIGHTS
-    twins = target.parent.glob(f"*/{VERSION}/{ctc.SHARED_WEIGHTS}")
-    # A link in the staging folder is a model of another deployment.
-    twin = next((twin for twin in twins if not twin.parents[1].is_symlink()), None)
-    if twin is None:
-        rmir.extract(f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", weights)
-    else:
-        _link(twin, weights)
+    config = ModelConfig(folder.name, target.backend, 1, inputs, outputs, on_gpu=target.on_gpu)
+    version = write_model(folder, config)
+    _link(source.graph(model), version / GRAPH_FILE)
+    for path in source.weights():
+        _link(path, version / path.name)
+    if target.backend == "python":
+        (version / _MODEL_FILE).write_text(_ACOUSTIC_CODE)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -302,11 +337,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) -> None:
-    """Write the pipeline's own folder: features, vocabulary and configuration."""
-    references = {model.parameter: model.directory for model in acoustic_models(pipeline)}
+def write_pipeline(
+    rmir: ArchiveReader, pipeline: PipelineConfig, folder: Path, target: Target
+) -> None:
+    """Write the pipeline's own folder: features, vocabulary, configuration and Triton's way in."""
+    references = {model.parameter: model.directory for model in acoustic_models(pipeline, target)}
     config = ModelConfig(
-        name=target.name,
+        name=folder.name,
         backend="python",
         max_batch_size=1,
         inputs=(
@@ -319,6 +356,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
             Tensor("FINAL_TRANSCRIPTS_SCORE", "FP32", (-1,)),
             Tensor("FINAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("PARTIAL_TRANSCRIPTS", "STRING", (-1,)),
+            Tensor("PARTIAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("AUDIO_PROCESSED", "FP32", (1,)),
         ),
         parameters={
@@ -328,11 +366,12 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
         },
         stateful=pipeline.type == ONLINE,
     )
-    version = write_model(target, config)
+    version = write_model(folder, config)
     rmir.extract(f"{_FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{_DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
+    (version / _MODEL_FILE).write_text(_PIPELINE_CODE)
 
 
 def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
