@@ -78,6 +78,7 @@ class Deployment:
         self._source = recognition.Source(rmir, staging / "source")
         self._force = force
         self._models: dict[str, _Model] = {}
+        self._decoders: dict[str, str] = {}
         self._staging.mkdir()
         (staging / "source").mkdir()
 
@@ -147,10 +148,12 @@ class Deployment:
         folder = recognition.pipeline_directory(pipeline)
         models = [self._models[graph.directory] for graph in graphs]
         if not any(model.is_new for model in [*models, self._models[folder]]):
+            self._decoders[pipeline.name] = verification.decoder_of(self._staging / folder)
             return
         with self._models[folder].usage.measured():
             sources = {graph.directory: self._source.graph(graph) for graph in graphs}
             recording = Recording(self._staging / folder, sources)
+        self._decoders[pipeline.name] = recording.decoder
         for model in models:
             with model.usage.measured():
                 session = open_session(self._staging / model.directory)
@@ -181,6 +184,8 @@ class Deployment:
             "type": pipeline.type,
             "language_code": pipeline.language_code,
             "rmir": self._rmir.path.name,
+            "decoder": self._decoders[pipeline.name],
+            "decoder_wanted": pipeline.decoder.type,
             "directories": directories,
             "deployment": [self._models[directory].entry() for directory in directories],
         }

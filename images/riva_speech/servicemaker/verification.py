@@ -83,6 +83,7 @@ class Recording:
             ) from error
         if not np.isfinite(result.confidence):
             raise SpeechError(f"the pipeline {config.name} gives values that are no numbers")
+        self.decoder = recognizer.decoding.name
         self._calls = {name: recorder.calls for name, recorder in recorders.items()}
 
     def largest_difference(self, folder: str, session: Session) -> float:
@@ -94,6 +95,18 @@ class Recording:
         if not calls:
             raise SpeechError(f"{folder} is never run by its pipeline", hint=_BUILD_AGAIN)
         return max(_compare(session.run(inputs), outputs) for inputs, outputs in calls)
+
+
+def decoder_of(pipeline: Path) -> str:
+    """Return the decoder that a deployed pipeline uses here, without loading its graphs."""
+    return load_recognizer(pipeline, open_session=lambda _: _Unopened()).decoding.name
+
+
+class _Unopened:
+    """A session that nothing will run."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        raise NotImplementedError
 
 
 def check(recording: Recording, folder: str, session: Session, tolerance: float) -> float:
