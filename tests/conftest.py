@@ -25,6 +25,10 @@ settings.load_profile("riva-qs")
 
 REQUIREMENTS = {
     "nemo": (find_spec("nemo") is not None, "NeMo is not installed (extra 'nemo')"),
+    "rtx": (
+        find_spec("tensorrt_rtx") is not None,
+        "TensorRT for RTX is not installed (extra 'rtx')",
+    ),
     "triton": (bool(TRITON), "RIVA_TEST_TRITON names no environment with Triton's server"),
     "recordings": (bool(RECORDINGS), "RIVA_TEST_RECORDINGS names no folder of recordings"),
 }

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from riva_speech import repository as repositories
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker import verification
+from riva_speech.servicemaker.engines import EngineBuilder, lower
 from riva_speech.servicemaker.pipelines import speech_recognition as recognition
-from riva_speech.servicemaker.targets import TOLERANCE, Target
+from riva_speech.servicemaker.targets import FP32, Target
 from riva_speech.servicemaker.usage import Usage
 from riva_speech.servicemaker.verification import Recording
+from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import open_session
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from riva_speech.archive import ArchiveReader
     from riva_speech.asr.pipeline import PipelineConfig
+    from riva_speech.sessions import Session
 
 _log = logging.getLogger("riva_speech.riva_deploy")
 
@@ -33,10 +36,16 @@ _MIB = 1 << 20
 
 @dataclass
 class _Model:
-    """One folder of the repository on its way there; ``difference`` is None until it has run."""
+    """One folder of the repository on its way there.
+
+    ``difference`` is None until it was compared. An engine has not run itself: the graph that it
+    was built of has.
+    """
 
     directory: str
     is_new: bool
+    tolerance: float
+    has_run: bool
     usage: Usage = field(default_factory=Usage)
     difference: float | None = None
 
@@ -49,7 +58,11 @@ class _Model:
             "peak_memory_bytes": self.usage.peak_memory_bytes,
         }
         if self.difference is not None:
-            values |= {"largest_difference": self.difference, "tolerance": TOLERANCE}
+            values |= {
+                "has_run": self.has_run,
+                "largest_difference": self.difference,
+                "tolerance": self.tolerance,
+            }
         return values
 
 
@@ -75,6 +88,8 @@ class Deployment:
         self._target = target
         self._repository = repository
         self._staging = staging / "models"
+        self._builder = EngineBuilder(target) if target.is_engine else None
+        self._tolerance = target.tolerance(str(rmir.metadata.get("weights", FP32)))
         self._source = recognition.Source(rmir, staging / "source")
         self._force = force
         self._models: dict[str, _Model] = {}
@@ -113,7 +128,12 @@ class Deployment:
 
     def _begin(self, directory: str) -> _Model:
         deployed = self._repository / directory
-        model = _Model(directory, is_new=self._force or not deployed.exists())
+        model = _Model(
+            directory,
+            is_new=self._force or not deployed.exists(),
+            tolerance=self._tolerance,
+            has_run=self._builder is None,
+        )
         self._models[directory] = model
         if not model.is_new:
             _log.warning(_SKIPPED, deployed, deployed)
@@ -125,10 +145,21 @@ class Deployment:
     ) -> None:
         _log.info("Using %s", self._target.title)
         self._announce(graph.directory, graph.directory)
+        folder = self._staging / graph.directory
         with model.usage.measured():
-            folder = self._staging / graph.directory
-            recognition.write_acoustic_model(self._source, pipeline, graph, folder, self._target)
+            if self._builder:
+                precise = self._runnable(graph)
+                recognition.write_engine(precise, pipeline, folder, self._target, self._builder)
+            else:
+                recognition.write_acoustic_model(
+                    self._source, pipeline, graph, folder, self._target
+                )
         self._list_files(graph.directory)
+
+    def _runnable(self, graph: recognition.AcousticModel) -> Path:
+        """Return what an engine is built of: the source's graph in the target's precision."""
+        path = self._source.graph(graph)
+        return lower(path, self._target.precision, path.with_suffix(".lowered.onnx"))
 
     def _announce(self, component: str, directory: str) -> None:
         version = self._repository / directory / repositories.VERSION
@@ -154,14 +185,20 @@ class Deployment:
             sources = {graph.directory: self._source.graph(graph) for graph in graphs}
             recording = Recording(self._staging / folder, sources)
         self._decoders[pipeline.name] = recording.decoder
-        for model in models:
+        for graph, model in zip(graphs, models, strict=True):
             with model.usage.measured():
-                session = open_session(self._staging / model.directory)
-                model.difference = verification.check(
-                    recording, model.directory, session, TOLERANCE
-                )
-            del session  # before the next one is loaded
+                self._compare(graph, model, recording)
             _tell(model)
+
+    def _compare(
+        self, graph: recognition.AcousticModel, model: _Model, recording: Recording
+    ) -> None:
+        """Hold one model against its source; of an engine, the graph that it was built of."""
+        if self._target.is_engine:
+            session: Session = OnnxSession(self._runnable(graph))
+        else:
+            session = open_session(self._staging / model.directory)
+        model.difference = verification.check(recording, model.directory, session, model.tolerance)
 
     def _move_in(self, staged: Path) -> None:
         """Put a staged model into the repository, in place of the one that may be there."""
@@ -193,11 +230,12 @@ class Deployment:
 
 def _tell(model: _Model) -> None:
     _log.info(
-        "Model %s agrees with its source within %.1e (%.1e is allowed); it took %.1f s and "
+        "%s %s agrees with its source within %.1e (%.1e is allowed); it took %.1f s and "
         "%.0f MiB of memory at most",
+        "Model" if model.has_run else "The graph of the engine, which has not run,",
         model.directory,
         model.difference,
-        TOLERANCE,
+        model.tolerance,
         model.usage.seconds,
         model.usage.peak_memory_bytes / _MIB,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech import __version__, program
 from riva_speech.archive import ArchiveReader, key_from_environment, open_archive, split_key
-from riva_speech.errors import UsageError
+from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
 from riva_speech.servicemaker.targets import Target
@@ -45,14 +45,36 @@ class DeployOptions:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
+    chosen = parse(sys.argv[1:] if argv is None else argv)
+    program.start_logging()
+    sys.exit(program.run(lambda: deploy(_options(chosen))))
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="riva-deploy", description="Deploy pipelines (.rmir) into a Triton model repository."
     )
     parser.add_argument("--version", action="version", version=f"riva-deploy {__version__}")
     parser.add_argument("-f", "--force", action="store_true", help="replace deployed models")
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="write what was deployed as JSON"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what was deployed, how far it is from its source, and what it took, as JSON",
     )
+    _add_target(parser)
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="IN.rmir[:KEY]",
+        help="pipelines; a key may also stand in the environment variable MODEL_DEPLOY_KEY",
+    )
+    parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder to deploy to")
+    return parser.parse_args(argv)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         choices=targets.RUNTIMES,
@@ -67,22 +89,39 @@ def main(argv: Sequence[str] | None = None) -> None:
         "none, in its Python backend (default: %(default)s)",
     )
     parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="IN.rmir[:KEY]",
-        help="pipelines; a key may also stand in the environment variable MODEL_DEPLOY_KEY",
+        "--precision",
+        choices=targets.PRECISIONS,
+        default=targets.FP32,
+        help="of engines; half precision spares what loses too much (default: %(default)s)",
     )
-    parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder to deploy to")
-    chosen = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    program.start_logging()
-    options = DeployOptions(
-        tuple(chosen.sources),
-        chosen.repository,
-        chosen.force,
-        chosen.report,
-        Target(chosen.runtime, chosen.triton_backend),
+    parser.add_argument(
+        "--compute_capability",
+        default="",
+        metavar="X.Y",
+        help="GPU that engines are for (default: this machine's)",
     )
-    sys.exit(program.run(lambda: deploy(options)))
+    parser.add_argument(
+        "--timing_cache", type=Path, metavar="FILE", help="what TensorRT measured, kept for reuse"
+    )
+    parser.add_argument(
+        "--allow_unrun",
+        action="store_true",
+        help="deploy engines although only the graphs that they are built of can be compared here",
+    )
+
+
+def _options(chosen: argparse.Namespace) -> DeployOptions:
+    target = Target(
+        runtime=chosen.runtime,
+        triton_backend=chosen.triton_backend,
+        precision=chosen.precision,
+        compute_capability=chosen.compute_capability,
+        timing_cache=chosen.timing_cache,
+        allow_unrun=chosen.allow_unrun,
+    )
+    return DeployOptions(
+        tuple(chosen.sources), chosen.repository, chosen.force, chosen.report, target
+    )
 
 
 def deploy(options: DeployOptions) -> None:
@@ -96,8 +135,7 @@ def deploy(options: DeployOptions) -> None:
     """
     if options.repository.exists() and not options.repository.is_dir():
         raise UsageError(f"{options.repository} is not a folder, and the repository must be one")
-    if options.target.on_gpu:
-        check_cuda()
+    _check(options.target)
     options.repository.mkdir(parents=True, exist_ok=True)
     _log.info("Writing Riva model repository to '%s'...", options.repository)
     _log.info("The riva model repo target directory is %s", options.repository)
@@ -109,6 +147,18 @@ def deploy(options: DeployOptions) -> None:
     if options.report:
         options.report.write_text(json.dumps(_report(models), indent=2) + "\n")
     _log.info("Deployed %d model(s) to %s", len(models), options.repository)
+
+
+def _check(target: Target) -> None:
+    """Refuse what cannot be done here before anything is written."""
+    if target.is_engine and not target.allow_unrun:
+        raise UnsupportedError(
+            f"a model for {target.runtime} cannot be run once it is built, and so not be verified: "
+            "this version builds engines and does not run them",
+            hint="add --allow_unrun to have it all the same",
+        )
+    if target.on_gpu and not target.is_engine:
+        check_cuda()
 
 
 def _deploy_rmir(

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from riva_speech import repository
-from riva_speech.errors import ArtifactMissingError
+from riva_speech.errors import ArtifactMissingError, UnsupportedError
+from riva_speech.sessions.engine import STAMP_LIBRARY, check_stamp
 from riva_speech.sessions.onnx import OnnxSession
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # The file of a deployed model that ONNX Runtime runs.
 GRAPH_FILE = "model.onnx"
+# The file of a deployed model that is a TensorRT engine.
+PLAN_FILE = "model.plan"
 
 
 def opener(threads: int = 0) -> SessionOpener:
@@ -32,6 +35,12 @@ def open_session(folder: Path, *, threads: int = 0) -> Session:
         UnsupportedError: What the model was deployed for is not here.
     """
     config = repository.read_config(folder)
+    if STAMP_LIBRARY in config.parameters:
+        check_stamp(config.parameters, config.name)
+        raise UnsupportedError(
+            f"{config.name} is an engine, and this version does not run engines itself",
+            hint="serve it with Triton, or deploy with --runtime=onnxruntime",
+        )
     graph = existing(folder / repository.VERSION / GRAPH_FILE)
     return OnnxSession(graph, threads=threads, on_gpu=config.on_gpu)
 

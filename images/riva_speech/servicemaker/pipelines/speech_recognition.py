@@ -30,11 +30,12 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
+from riva_speech.servicemaker.engines import EngineBuilder, Frames
 from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines import decoders
 from riva_speech.servicemaker.quantisation import quantise
 from riva_speech.servicemaker.targets import Target
-from riva_speech.sessions.opening import GRAPH_FILE
+from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 
 if TYPE_CHECKING:
     from riva_speech.archive import ArchiveReader
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 NAME = "speech_recognition"
 
 _INT8 = "int8"
+# What the name of the model that begins streams ends in.
+_FIRST_SUFFIX = "-first"
+# Most whole utterances are some ten seconds long: engines are the fastest there.
+_USUAL_FRAMES = 1000
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
@@ -332,7 +337,7 @@ def acoustic_models(
     first = ctc.streaming_graph_name(pipeline.streaming, first=True)
     return [
         AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
-        AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
+        AcousticModel(f"{directory}{_FIRST_SUFFIX}", first, loading.FIRST_ACOUSTIC_MODEL),
     ]
 
 
@@ -372,14 +377,47 @@ def write_acoustic_model(
     source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
     """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
-    inputs, outputs = _tensors(pipeline)
-    config = ModelConfig(folder.name, target.backend, 1, inputs, outputs, on_gpu=target.on_gpu)
+    config = _acoustic_config(pipeline, folder.name, target)
     version = write_model(folder, config)
     _link(source.graph(model), version / GRAPH_FILE)
     for path in source.weights():
         _link(path, version / path.name)
     if target.backend == "python":
         (version / _MODEL_FILE).write_text(_ACOUSTIC_CODE)
+
+
+def write_engine(
+    graph: Path, pipeline: PipelineConfig, folder: Path, target: Target, builder: EngineBuilder
+) -> None:
+    """Write an acoustic model's folder with the engine that a graph becomes."""
+    config = _acoustic_config(pipeline, folder.name, target)
+    first = folder.name.endswith(_FIRST_SUFFIX)
+    engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
+    version = write_model(folder, replace(config, parameters=builder.stamp))
+    (version / PLAN_FILE).write_bytes(engine)
+
+
+def _acoustic_config(pipeline: PipelineConfig, name: str, target: Target) -> ModelConfig:
+    inputs, outputs = _tensors(pipeline)
+    return ModelConfig(name, target.backend, 1, inputs, outputs, on_gpu=target.on_gpu)
+
+
+def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
+    """Return how many feature frames a pipeline gives its graph at once.
+
+    A stream's chunks are all of one size but for its ``first``; whole utterances are cut where they
+    are longer than a chunk with padding on both sides.
+    """
+    if pipeline.type == ONLINE:
+        streaming = pipeline.streaming
+        following = streaming.history_frames + streaming.chunk_frames
+        count = streaming.first_frames if first else following
+        return Frames(count, count, count)
+    frame_ms = pipeline.acoustic.features.frame_ms
+    longest = pipeline.chunk_size + 2 * pipeline.padding_size
+    most = round(1000 * longest) // frame_ms
+    least = pipeline.acoustic.ms_per_timestep // frame_ms
+    return Frames(least, min(most, _USUAL_FRAMES), most)
 
 
 def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
