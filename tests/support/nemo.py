@@ -61,7 +61,7 @@ def make_pair(checkpoint: Path, folder: Path) -> Pair:
     model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     model.preprocessor.featurizer.dither = 0.0
     model.preprocessor.featurizer.pad_to = 0
-    cache_aware = model.encoder.att_context_style == "chunked_limited"
+    cache_aware = getattr(model.encoder, "att_context_style", "") == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
     step = 0.01 * model.encoder.subsampling_factor
     return Pair(

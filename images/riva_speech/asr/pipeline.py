@@ -76,10 +76,27 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class TransducerConfig:
+    """What is particular to RNN-T and TDT models.
+
+    ``durations`` are the steps that a TDT model's last outputs stand for; RNN-T models have none.
+    One encoder step, a vector of ``encoder_width`` numbers, gives at most ``max_symbols`` tokens.
+    The two states of the prediction network have the shape [layers, batch, width], of which
+    ``state_shape`` is [layers, width].
+    """
+
+    durations: tuple[int, ...]
+    max_symbols: int
+    encoder_width: int
+    state_shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class AcousticConfig:
     """What the acoustic model is: the facts that nemo2riva reads from the checkpoint.
 
-    ``max_steps`` is the number of encoder steps that its positional encodings reach.
+    ``max_steps`` is the number of encoder steps that its positional encodings reach. Models with
+    a ``transducer`` give encoder steps, all others log-probabilities of a CTC head.
     """
 
     features: FeatureConfig
@@ -87,6 +104,14 @@ class AcousticConfig:
     ms_per_timestep: int
     max_steps: int
     streaming: tuple[StreamingConfig, ...] = ()
+    transducer: TransducerConfig | None = None
+
+    @property
+    def head(self) -> str:
+        """What makes tokens of encoder steps: ``ctc``, ``rnnt`` or ``tdt``."""
+        if self.transducer is None:
+            return "ctc"
+        return "tdt" if self.transducer.durations else "rnnt"
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain YAML values."""
@@ -102,6 +127,7 @@ class AcousticConfig:
                 ms_per_timestep=int(values["ms_per_timestep"]),
                 max_steps=int(values["max_steps"]),
                 streaming=tuple(_streaming(entry) for entry in values["streaming"]),
+                transducer=_transducer(values.get("transducer")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
@@ -186,6 +212,21 @@ def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
         channel_cache=(int(layers), int(time), int(width)),
         time_cache=(int(time_layers), int(time_width), int(kernel)),
     )
+
+
+def _transducer(values: Any) -> TransducerConfig | None:  # noqa: ANN401 - from YAML
+    if values is None:
+        return None
+    layers, width = values["state_shape"]
+    config = TransducerConfig(
+        durations=tuple(int(one) for one in values["durations"]),
+        max_symbols=int(values["max_symbols"]),
+        encoder_width=int(values["encoder_width"]),
+        state_shape=(int(layers), int(width)),
+    )
+    if config.max_symbols < 1 or any(one < 0 for one in config.durations):
+        raise ValueError("a transducer's durations and symbols are counts")
+    return config
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any YAML value

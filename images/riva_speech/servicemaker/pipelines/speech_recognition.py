@@ -28,7 +28,7 @@ from riva_speech.asr.pipeline import (
 )
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
-from riva_speech.servicemaker.families import ctc
+from riva_speech.servicemaker.families import ctc, models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ NAME = "speech_recognition"
 
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
-_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
+_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
 _ACOUSTIC, _FEATURIZER, _DECODER = "acoustic_model", "featurizer", "decoder"
 
