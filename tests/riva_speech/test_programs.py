@@ -63,7 +63,12 @@ def test_building_refuses_to_overwrite(tmp_path: Path, tiny_riva: Path) -> None:
         (["--endpointing.stop_th=7"], "thresholds are shares"),
         (["--endpointing.stop_th=nan"], "thresholds are shares"),
         (["--endpointing.stop_history=-1"], "windows are 0 to"),
-        (["--decoder_type=flashlight"], "invalid choice"),
+        (["--decoder_type=flashlight"], "takes its words from one of"),
+        (["--decoder_type=kaldi"], "kaldi is not supported"),
+        (["--decoding_vocab=words"], "--decoding_vocab needs --decoder_type=flashlight"),
+        (["--nemo_decoder.language_model_alpha=0.5"], "RNN-T and TDT"),
+        (["--flashlight_decoder.max_batch_size=8"], "decoded by itself"),
+        (["--flashlight_decoder.num_tokenization=3"], "only 1 is supported"),
         (["--no_such_option=1"], "unrecognized"),
     ],
 )

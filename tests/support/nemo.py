@@ -38,10 +38,16 @@ class Pair:
         return [one for one in self.recognizers if isinstance(one, StreamingRecognizer)]
 
 
-def deploy(checkpoint: Path, folder: Path, *, look_aheads: list[float]) -> list[Recognizer]:
+def deploy(
+    checkpoint: Path, folder: Path, *, look_aheads: list[float], head: str | None = None
+) -> list[Recognizer]:
     """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead."""
     riva = folder / "model.riva"
-    convert(ConvertOptions(checkpoint, riva, None, force=True, device="cpu", onnx_opset=17))
+    convert(
+        ConvertOptions(
+            checkpoint, riva, None, force=True, device="cpu", onnx_opset=17, decoder=head
+        )
+    )
     builds = {"offline": ["--offline"]}
     builds |= {f"streaming-{size:g}": [f"--chunk_size={size}"] for size in look_aheads}
     rmirs = []
@@ -54,8 +60,11 @@ def deploy(checkpoint: Path, folder: Path, *, look_aheads: list[float]) -> list[
     return load_recognizers(models)
 
 
-def make_pair(checkpoint: Path, folder: Path) -> Pair:
-    """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has."""
+def make_pair(checkpoint: Path, folder: Path, head: str | None = None) -> Pair:
+    """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has.
+
+    Of a hybrid the ``head`` is taken: ctc or rnnt.
+    """
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
 
     model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
@@ -63,10 +72,11 @@ def make_pair(checkpoint: Path, folder: Path) -> Pair:
     model.preprocessor.featurizer.pad_to = 0
     cache_aware = getattr(model.encoder, "att_context_style", "") == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
+    if hasattr(model, "ctc_decoder"):
+        model.change_decoding_strategy(decoder_type="ctc" if head == "ctc" else "rnnt")
     step = 0.01 * model.encoder.subsampling_factor
-    return Pair(
-        model, deploy(checkpoint, folder, look_aheads=[step * (right + 1) for _, right in sizes])
-    )
+    look_aheads = [step * (right + 1) for _, right in sizes]
+    return Pair(model, deploy(checkpoint, folder, look_aheads=look_aheads, head=head))
 
 
 def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,12 +96,28 @@ def nemo_log_probs(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float
     import torch  # noqa: PLC0415 - optional
 
     with torch.no_grad():
-        log_probs, length, _ = model(
-            input_signal=torch.from_numpy(samples)[None],
-            input_signal_length=torch.tensor([len(samples)]),
+        log_probs = getattr(model, "ctc_decoder", model.decoder)(
+            encoder_output=_encoded(model, samples)
         )
-    result: NDArray[np.float32] = log_probs[0, : int(length)].numpy()
+    result: NDArray[np.float32] = log_probs[0].numpy()
     return result
+
+
+def nemo_encoded(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the steps of NeMo's encoder for a whole utterance, [steps, width]."""
+    result: NDArray[np.float32] = _encoded(model, samples)[0].T.numpy()
+    return result
+
+
+def _encoded(model: Any, samples: NDArray[np.float32]) -> Any:
+    import torch  # noqa: PLC0415 - optional
+
+    with torch.no_grad():
+        features, length = model.preprocessor(
+            input_signal=torch.from_numpy(samples)[None], length=torch.tensor([len(samples)])
+        )
+        encoded, length = model.encoder(audio_signal=features, length=length)
+    return encoded[:, :, : int(length)]
 
 
 def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from riva_speech.asr.pipeline import StreamingConfig
@@ -24,15 +26,27 @@ class OfflineAcousticModel:
         self._session = session
 
     def __call__(self, features: Features) -> LogProbs:
-        """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1]."""
+        """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1].
+
+        A transducer's encoder gives its own steps instead, [steps, width].
+        """
         outputs = self._session.run(
             {
                 "audio_signal": features[np.newaxis],
                 "length": np.array([features.shape[1]], np.int64),
             }
         )
-        log_probs: LogProbs = outputs["logprobs"][0]
-        return log_probs
+        return _first_of_batch(outputs)
+
+
+def _first_of_batch(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
+    """Return what a CTC model or a transducer's encoder gives, steps first."""
+    steps: LogProbs
+    if "logprobs" in outputs:
+        steps = outputs["logprobs"][0]
+    else:
+        steps = outputs["outputs"][0].T
+    return steps
 
 
 @dataclass
@@ -96,8 +110,7 @@ class StreamingAcousticModel:
         state.time = outputs["cache_last_time_next"]
         state.channel_length = outputs["cache_last_channel_next_len"]
         state.history = self._last_frames(signal)
-        log_probs: LogProbs = outputs["logprobs"][0, : int(outputs["encoded_lengths"][0])]
-        return log_probs
+        return _first_of_batch(outputs)[: int(outputs["encoded_lengths"][0])]
 
     def _last_frames(self, signal: Features) -> Features:
         """Return what the next chunk looks back to, behind zeros where there is not enough."""

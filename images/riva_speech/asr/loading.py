@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml
+from riva_speech.asr import flashlight
 from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.ctc import GreedyDecoding
+from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
+from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
 from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from riva_speech.asr.ctc import Decoding
+    from riva_speech.asr.pipeline import FlashlightConfig
+
+_log = logging.getLogger(__name__)
 
 Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 
@@ -23,12 +34,15 @@ Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 PIPELINE_FILE = "riva_bls_config.yaml"
 VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
+LEXICON_FILE = "lexicon.txt"
+LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
 # The file of a deployed acoustic model.
 GRAPH_FILE = "model.onnx"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
-# model, and for streams the one that begins them.
+# model, for streams the one that begins them, and a transducer's prediction network and joint.
 ACOUSTIC_MODEL = "acoustic_model"
 FIRST_ACOUSTIC_MODEL = "first_acoustic_model"
+DECODER_JOINT_MODEL = "decoder_joint_model"
 
 
 def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
@@ -48,18 +62,56 @@ def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
     version = folder / repository.VERSION
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
-    vocabulary = Vocabulary.load(
-        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
-    )
-    results = ResultBuilder(
-        vocabulary, config.acoustic.ms_per_timestep, config.decoder.asr_model_delay
-    )
+    decoding: Decoding
+    if config.acoustic.transducer:
+        joint = OnnxSession(_graph(folder, DECODER_JOINT_MODEL), threads=threads)
+        vocabulary = _vocabulary(version, config)
+        search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
+        decoding = TransducerDecoding(search, vocabulary)
+    else:
+        decoding = _decoding(version, config)
+    results = ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay)
     session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
     if config.type == ONLINE:
         first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
         model = StreamingAcousticModel(first, session, config.streaming)
-        return StreamingRecognizer(config, log_mel, model, results)
-    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), results)
+        return StreamingRecognizer(config, log_mel, model, decoding, results)
+    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
+
+
+def _decoding(version: Path, config: PipelineConfig) -> Decoding:
+    """Return a pipeline's way of decoding, or its fallback where a library is missing."""
+    vocabulary = _vocabulary(version, config)
+    chosen = config.decoder
+    if chosen.type == flashlight.NAME and (flashlight.is_available() or not chosen.fallback):
+        return _flashlight(version, vocabulary, chosen.flashlight)
+    if chosen.type == flashlight.NAME:
+        _log.warning(
+            "Model %s is decoded by %s: flashlight-text is not installed. For better words: "
+            "pip install '%s'",
+            config.name,
+            chosen.fallback,
+            flashlight.REQUIREMENT,
+        )
+    return GreedyDecoding(vocabulary)
+
+
+def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:
+    return Vocabulary.load(_existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type)
+
+
+def _flashlight(
+    version: Path, vocabulary: Vocabulary, config: FlashlightConfig
+) -> FlashlightDecoding:
+    model = version / LANGUAGE_MODEL_FILE
+    lexicon = None
+    if not config.use_lexicon_free_decoding:
+        path = _existing(version / LEXICON_FILE)
+        try:
+            lexicon = Lexicon.load(path, vocabulary)
+        except ValueError as error:
+            raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
+    return FlashlightDecoding(vocabulary, config, lexicon, model if model.is_file() else None)
 
 
 def _is_pipeline(folder: Path) -> bool:

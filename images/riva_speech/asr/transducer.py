@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.asr.ctc import Tokens
+from riva_speech.asr.ctc import Hypothesis, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.pipeline import TransducerConfig
     from riva_speech.sessions import Session
+    from riva_speech.text.vocabulary import Vocabulary
 
     Encoded = NDArray[np.float32]
     Integers = NDArray[np.int64]
@@ -83,7 +84,8 @@ class GreedySearch:
         while (active := np.flatnonzero(state.position < lengths)).size:
             found.append(self._emit(state, active, padded, lengths))
         state.position -= lengths
-        return [_collect(found, index) for index in range(len(encoded))]
+        who, tokens = _collect(found)
+        return [_select(tokens, who == index, 0) for index in range(len(encoded))]
 
     def _emit(
         self, state: SearchState, active: Integers, padded: Encoded, lengths: Integers
@@ -171,10 +173,73 @@ def _posterior(scores: NDArray[np.float32], labels: Integers) -> NDArray[np.floa
     return chosen
 
 
-def _collect(found: Sequence[Sequence[NDArray[Any]]], index: int) -> Tokens:
-    """Pick one utterance's tokens out of what the batch gave."""
-    picked = [(labels[who == index], where[who == index], sure[who == index]) for who, labels, where, sure in found]
-    ids, steps, probabilities = ([part[n] for part in picked] for n in range(3))
-    return Tokens.none() if not picked else Tokens(
-        np.concatenate(ids), np.concatenate(steps), np.concatenate(probabilities)
-    )
+def _collect(found: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], Tokens]:
+    """Join what the runs gave: for each token whose it is, and the tokens."""
+    if not found:
+        return np.zeros(0, np.int64), Tokens.none()
+    who, labels, where, sure = map(np.concatenate, zip(*found, strict=True))
+    return who, Tokens(labels, where, sure)
+
+
+@dataclass(frozen=True)
+class TransducerDecoding:
+    """Greedy decoding of a transducer; what all streams share."""
+
+    search: GreedySearch
+    vocabulary: Vocabulary
+    name: str = "nemo"
+
+    def start(self) -> TransducerDecoder:
+        """Return the decoder of a new stream."""
+        return TransducerDecoder(self.search, self.vocabulary)
+
+
+class TransducerDecoder:
+    """Decodes one stream.
+
+    Which steps are blank is known only once they are decoded, so that is done when it is asked,
+    and ``accept`` then takes the tokens of the steps that it is given.
+    """
+
+    def __init__(self, search: GreedySearch, vocabulary: Vocabulary) -> None:
+        self._search = search
+        self._vocabulary = vocabulary
+        self._state = search.start()
+        self._ahead = Tokens.none()
+        self._steps_ahead = 0
+        self._steps = 0
+        self._tokens = Tokens.none()
+
+    def blanks(self, log_probs: Encoded) -> NDArray[np.bool_]:
+        """Decode the next encoder steps, [steps, width]; tell which of them gave no token."""
+        (self._ahead,) = self._search.advance(self._state, [log_probs])
+        self._steps_ahead = len(log_probs)
+        blank = np.ones(len(log_probs), np.bool_)
+        blank[self._ahead.steps] = False
+        return blank
+
+    def accept(self, log_probs: Encoded) -> None:
+        """Take the next encoder steps, [steps, width]."""
+        if not self._steps_ahead:
+            self.blanks(log_probs)
+        taken = self._ahead.steps < len(log_probs)
+        self._tokens += _select(self._ahead, taken, self._steps)
+        self._ahead = _select(self._ahead, ~taken, -len(log_probs))
+        self._steps_ahead -= len(log_probs)
+        self._steps += len(log_probs)
+
+    def best(self) -> Hypothesis:
+        """Return what the utterance is so far."""
+        words = self._vocabulary.words(self._tokens.ids.tolist())
+        return Hypothesis(self._tokens, tuple(words))
+
+    def end(self, count: int = 1) -> list[Hypothesis]:
+        """End the utterance; there is one hypothesis, however many are asked for."""
+        ended = self.best()
+        self._tokens = Tokens.none()
+        return [ended][:count]
+
+
+def _select(tokens: Tokens, mask: NDArray[np.bool_], offset: int) -> Tokens:
+    """Return some tokens, their steps counted from elsewhere."""
+    return Tokens(tokens.ids[mask], tokens.steps[mask] + offset, tokens.probabilities[mask])

@@ -8,6 +8,7 @@ in a file that the graphs share.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.servicemaker.families import description, models
@@ -17,10 +18,10 @@ from riva_speech.servicemaker.families.graphs import (
     keep_inputs,
     share_weights,
 )
+from riva_speech.text.vocabulary import VocabularyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from riva_speech.asr.pipeline import AcousticConfig, StreamingConfig
     from riva_speech.servicemaker.checkpoint import Checkpoint
@@ -29,6 +30,8 @@ OFFLINE_GRAPH = "model_graph.onnx"
 SHARED_WEIGHTS = "model_weights.bin"
 FEATURIZER = "featurizer.npz"
 VOCABULARY = "vocabulary.txt"
+# SentencePiece's own file, where the model has one: lexicons are spelt with it.
+TOKENIZER = "tokenizer.model"
 
 
 @dataclass(frozen=True)
@@ -68,26 +71,30 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Expo
     acoustic, vocabulary = description.describe(model, model.output_module.vocabulary)
     graphs = list(export_graphs(model, model, acoustic.streaming, folder, options.onnx_opset))
     vocabulary.save(folder / VOCABULARY)
-    result = collect(model, acoustic, graphs, folder)
+    result = collect(checkpoint, model, acoustic, graphs)
     if options.check:
         check_graph(model, folder / OFFLINE_GRAPH, acoustic)
     return result
 
 
 def collect(
+    checkpoint: Checkpoint,
     model: Any,  # noqa: ANN401 - NeMo has no types
     acoustic: AcousticConfig,
     graphs: list[Path],
-    folder: Path,
 ) -> Export:
-    """Add what all families have, the features and the shared weights, to their graphs."""
+    """Add what all families have, features, tokenizer and shared weights, to their graphs."""
+    folder = graphs[0].parent
     description.save_featurizer(model, folder / FEATURIZER)
     for graph in graphs:
         keep_inputs(graph)
     share_weights(graphs, folder / SHARED_WEIGHTS)
     names = [FEATURIZER, VOCABULARY, SHARED_WEIGHTS, *(graph.name for graph in graphs)]
     summary = description.architecture(model, acoustic)
-    return Export({name: folder / name for name in names}, acoustic, summary)
+    files = {name: folder / name for name in names}
+    if acoustic.vocabulary_type is VocabularyType.SENTENCEPIECE:
+        files[TOKENIZER] = Path(models.tokenizer(checkpoint)["model_path"])
+    return Export(files, acoustic, summary)
 
 
 def export_graphs(

@@ -101,7 +101,7 @@ def trusted_config(checkpoint: Checkpoint) -> dict[str, Any]:
         ctc = checkpoint.section("aux_ctc").get("decoder")
         parts["aux_ctc"] = {"decoder": checked_module(ctc if isinstance(ctc, dict) else {})}
     if "BPE" in checkpoint.class_name:
-        return {**parts, "tokenizer": _tokenizer(checkpoint)}
+        return {**parts, "tokenizer": tokenizer(checkpoint)}
     return {**parts, "labels": _labels(checkpoint, parts)}
 
 
@@ -179,8 +179,13 @@ def _labels(checkpoint: Checkpoint, parts: Mapping[str, Any]) -> list[str]:
     raise DamagedArchiveError(f"{checkpoint.source} names no vocabulary")
 
 
-def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return a tokenizer configuration whose files are those of the unpacked checkpoint."""
+def tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return a tokenizer configuration whose files are those of the unpacked checkpoint.
+
+    Raises:
+        UnsupportedError: The tokenizer is of another kind than SentencePiece or WordPiece.
+        DamagedArchiveError: Its file is missing.
+    """
     section = checkpoint.section("tokenizer")
     kind = section.get("type")
     if kind not in ("bpe", "wpe"):

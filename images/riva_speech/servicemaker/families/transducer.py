@@ -36,7 +36,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ctc.ExportOptions) -> 
     graphs = list(ctc.export_graphs(model, part, acoustic.streaming, folder, opset))
     graphs.append(export_graph(model.decoder_joint, folder / DECODER_JOINT_GRAPH, opset))
     vocabulary.save(folder / ctc.VOCABULARY)
-    result = ctc.collect(model, acoustic, graphs, folder)
+    result = ctc.collect(checkpoint, model, acoustic, graphs)
     if options.check:
         check_graph(part, folder / ctc.OFFLINE_GRAPH, acoustic)
     return result

@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,22 +22,24 @@ from riva_speech.asr.pipeline import (
     OFFLINE,
     ONLINE,
     AcousticConfig,
-    DecoderConfig,
     EndpointingConfig,
     PipelineConfig,
     StreamingConfig,
 )
+from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
-from riva_speech.servicemaker.families import ctc, models
+from riva_speech.servicemaker import agreement
+from riva_speech.servicemaker.families import ctc, models, transducer
+from riva_speech.servicemaker.pipelines import decoders
+from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from riva_speech.archive import ArchiveReader
 
 NAME = "speech_recognition"
 
+_INT8 = "int8"
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
@@ -79,15 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
     parser.add_argument(
-        "--decoder_type", choices=["greedy"], default="greedy", help="(default: %(default)s)"
+        "--nn.weights",
+        choices=["fp32", _INT8],
+        default="fp32",
+        help="how weights are stored and computed with (default: %(default)s)",
     )
     parser.add_argument(
-        "--greedy_decoder.asr_model_delay",
-        type=int,
-        default=0,
-        metavar="STEPS",
-        help="shift of word times (default: %(default)s)",
+        "--nn.check_audio",
+        type=Path,
+        metavar="PATH",
+        help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
+        f"(but for {agreement.TOLERANCE:.0%} of the steps; default: report on noise)",
     )
+    decoders.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
             f"--endpointing.{field.name}",
@@ -120,13 +127,41 @@ def build(
         raise UnsupportedError(
             f"{source.path} holds a {source.metadata.get('obj_cls')}, which {NAME} does not take"
         )
-    pipelines = _configure(AcousticConfig.from_mapping(source.metadata.get("acoustic")), options)
+    acoustic = AcousticConfig.from_mapping(source.metadata.get("acoustic"))
+    pipelines = _configure(acoustic, options)
     artifacts = {}
     for component, name in _needed(pipelines):
         artifacts[f"{component}-{name}"] = folder / name
         source.extract(name, folder / name)
-    metadata = {"pipeline": NAME, "pipelines": [one.to_mapping() for one in pipelines]}
+    if getattr(options, "nn.weights") == _INT8:
+        if acoustic.transducer:
+            raise UnsupportedError("--nn.weights=int8 is not in this version for RNN-T and TDT")
+        _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
+    for name, path in decoders.artifacts(source, acoustic, options, folder).items():
+        artifacts[f"{_DECODER}-{name}"] = path
+    metadata = {
+        "pipeline": NAME,
+        "weights": getattr(options, "nn.weights"),
+        "pipelines": [one.to_mapping() for one in pipelines],
+    }
     return metadata, artifacts
+
+
+def _round_weights(
+    source: ArchiveReader, pipelines: list[PipelineConfig], recordings: Path | None, folder: Path
+) -> None:
+    """Give the graphs in ``folder`` int8 weights, and hold them against the source's."""
+    original = folder / "original"
+    original.mkdir()
+    for name in (ctc.OFFLINE_GRAPH, ctc.SHARED_WEIGHTS):
+        source.extract(name, original / name)
+    # The graph for whole utterances is rounded in any case: it is the one that is checked.
+    shutil.copyfile(original / ctc.OFFLINE_GRAPH, folder / ctc.OFFLINE_GRAPH)
+    built = (model.graph for one in pipelines for model in acoustic_models(one))
+    graphs = dict.fromkeys([ctc.OFFLINE_GRAPH, *built])
+    quantise([folder / name for name in graphs], folder / ctc.SHARED_WEIGHTS)
+    log_mel = LogMel.load(pipelines[0].acoustic.features, folder / ctc.FEATURIZER)
+    agreement.check(original / ctc.OFFLINE_GRAPH, folder / ctc.OFFLINE_GRAPH, log_mel, recordings)
 
 
 def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
@@ -219,9 +254,7 @@ def _pipeline(
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
-        decoder=DecoderConfig(
-            options.decoder_type, getattr(options, "greedy_decoder.asr_model_delay")
-        ),
+        decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
     )
 
@@ -260,17 +293,25 @@ class AcousticModel:
 
 
 def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
-    """Return a pipeline's graphs: one for whole utterances, two for streams."""
+    """Return a pipeline's graphs: one for whole utterances, two for cache-aware streams.
+
+    A transducer has one more, its prediction network and joint.
+    """
     directory = f"riva-onnx-{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
-        offline = AcousticModel(f"{directory}-offline", ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)
-        return [offline]
-    following = ctc.streaming_graph_name(pipeline.streaming)
-    first = ctc.streaming_graph_name(pipeline.streaming, first=True)
-    return [
-        AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
-        AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
-    ]
+        directory += "-offline"
+        graphs = [AcousticModel(directory, ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)]
+    else:
+        following = ctc.streaming_graph_name(pipeline.streaming)
+        first = ctc.streaming_graph_name(pipeline.streaming, first=True)
+        graphs = [
+            AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
+            AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
+        ]
+    if pipeline.acoustic.transducer:
+        name, graph = f"{directory}-decoder-joint", transducer.DECODER_JOINT_GRAPH
+        graphs.append(AcousticModel(name, graph, loading.DECODER_JOINT_MODEL))
+    return graphs
 
 
 def pipeline_directory(pipeline: PipelineConfig) -> str:
@@ -282,17 +323,23 @@ def write_acoustic_model(
     rmir: ArchiveReader, pipeline: PipelineConfig, model: AcousticModel, target: Path
 ) -> None:
     """Write an acoustic model's folder; weights that this RMIR has given another are linked."""
-    inputs, outputs = _tensors(pipeline)
-    version = write_model(target, ModelConfig(target.name, "onnxruntime", 1, inputs, outputs))
+    batch, (inputs, outputs) = 1, _tensors(pipeline)
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        batch, (inputs, outputs) = 0, _decoder_joint_tensors(pipeline.acoustic)
+    version = write_model(target, ModelConfig(target.name, "onnxruntime", batch, inputs, outputs))
     rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
-    weights = version / ctc.SHARED_WEIGHTS
-    twins = target.parent.glob(f"*/{VERSION}/{ctc.SHARED_WEIGHTS}")
+    _extract_shared(rmir, f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", version / ctc.SHARED_WEIGHTS)
+
+
+def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
+    """Write a file of a staged model, or link it where this RMIR has given it to another."""
+    twins = path.parents[2].glob(f"*/{VERSION}/{path.name}")
     # A link in the staging folder is a model of another deployment.
     twin = next((twin for twin in twins if not twin.parents[1].is_symlink()), None)
     if twin is None:
-        rmir.extract(f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", weights)
+        rmir.extract(name, path)
     else:
-        _link(twin, weights)
+        _link(twin, path)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -331,6 +378,9 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
     version = write_model(target, config)
     rmir.extract(f"{_FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{_DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
+    for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE):
+        if f"{_DECODER}-{name}" in rmir.names:
+            _extract_shared(rmir, f"{_DECODER}-{name}", version / name)
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
 
@@ -343,7 +393,11 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("length", "INT64", (1,), per_entry=True),
     ]
     outputs = [Tensor("logprobs", "FP32", (-1, -1))]
+    lengths = Tensor("encoded_lengths", "INT64", (1,), per_entry=True)
+    if config := pipeline.acoustic.transducer:
+        outputs = [Tensor("outputs", "FP32", (config.encoder_width, -1))]
     if pipeline.type == OFFLINE:
+        outputs += [lengths] if config else []
         return tuple(inputs), tuple(outputs)
     streaming = pipeline.streaming
     caches = [
@@ -352,6 +406,32 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("cache_last_channel{}_len", "INT64", (1,), per_entry=True),
     ]
     inputs += [replace(tensor, name=tensor.name.format("")) for tensor in caches]
-    outputs.append(Tensor("encoded_lengths", "INT64", (1,), per_entry=True))
+    outputs.append(lengths)
     outputs += [replace(tensor, name=tensor.name.format("_next")) for tensor in caches]
     return tuple(inputs), tuple(outputs)
+
+
+def _decoder_joint_tensors(
+    acoustic: AcousticConfig,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and outputs of a transducer's second graph; all have their batch.
+
+    The batch is not the first dimension of its states, so Triton leaves batches to the caller.
+    """
+    config = acoustic.transducer
+    assert config is not None  # only transducers have this graph
+    layers, width = config.state_shape
+    inputs = (
+        Tensor("encoder_outputs", "FP32", (-1, config.encoder_width, -1)),
+        Tensor("targets", "INT32", (-1, -1)),
+        Tensor("target_length", "INT32", (-1,)),
+        Tensor("input_states_1", "FP32", (layers, -1, width)),
+        Tensor("input_states_2", "FP32", (layers, -1, width)),
+    )
+    outputs = (
+        Tensor("outputs", "FP32", (-1, -1, -1, -1)),
+        Tensor("prednet_lengths", "INT32", (-1,)),
+        Tensor("output_states_1", "FP32", (layers, -1, width)),
+        Tensor("output_states_2", "FP32", (layers, -1, width)),
+    )
+    return inputs, outputs
