@@ -102,16 +102,26 @@ def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) ->
 
 
 def _make_talkative(model: Any, architecture: Architecture) -> None:
-    """Scale up what chooses tokens; the blank of a transducer must win now and then."""
+    """Scale up what chooses tokens, so that they follow the sound and each other."""
     if architecture.head in ("ctc", "hybrid"):
         head = model.decoder if architecture.head == "ctc" else model.ctc_decoder
         head.decoder_layers[0].weight *= 20
         head.decoder_layers[0].bias[-1] -= 10
-    if architecture.head != "ctc":
-        outputs = model.joint.joint_net[-1]
-        outputs.weight *= 20
-        blank = len(model.joint.vocabulary)
-        outputs.bias[blank] += 4
+    if architecture.head == "ctc":
+        return
+    import torch  # noqa: PLC0415 - as above
+
+    model.eval()
+    noise = torch.randn(1, 80, 400)
+    encoded = model.encoder(audio_signal=noise, length=torch.tensor([400]))[0][0]
+    joint, outputs = model.joint, model.joint.joint_net[-1]
+    joint.enc.weight *= 3 / (encoded.std(dim=1) + 1e-3)
+    joint.enc.bias[:] = -(joint.enc.weight @ encoded.mean(dim=1))
+    joint.pred.weight *= 3
+    for parameter in model.decoder.parameters():
+        parameter *= 5
+    outputs.weight *= 2
+    outputs.bias[len(joint.vocabulary)] += 1 if architecture.head == "tdt" else 3
 
 
 def _config(architecture: Architecture) -> dict[str, Any]:
@@ -175,7 +185,12 @@ def _convolutions(architecture: Architecture) -> dict[str, Any]:
         "separable": architecture.blocks != "jasper",
     }
     if architecture.blocks == "citrinet":
-        block |= {"se": True, "se_context_size": -1, "stride_last": True, "residual_mode": "stride_add"}
+        block |= {
+            "se": True,
+            "se_context_size": -1,
+            "stride_last": True,
+            "residual_mode": "stride_add",
+        }
     first = {**block, "repeat": 1, "residual": False}
     strides = [[2]] * (architecture.factor // 2).bit_length()
     return {

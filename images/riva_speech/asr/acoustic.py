@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from riva_speech.audio.features import normalise
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from riva_speech.sessions import Session
 
     LogProbs = NDArray[np.float32]
+
+
+# The log-mel energy of silence, as NeMo's buffered streaming takes it.
+_SILENCE = -16.635
+_TAIL_SECONDS = 0.5
 
 
 class OfflineAcousticModel:
@@ -49,6 +56,30 @@ def _first_of_batch(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
     return steps
 
 
+@dataclass(frozen=True)
+class BufferConfig:
+    """The geometry of buffered streaming, in encoder steps of ``stride`` feature frames each."""
+
+    chunk_steps: int
+    left_steps: int
+    right_steps: int
+    stride: int
+    ms_per_timestep: int
+    n_mels: int
+
+    @property
+    def total_steps(self) -> int:
+        """The length of the buffer."""
+        return self.left_steps + self.chunk_steps + self.right_steps
+
+
+@dataclass
+class BufferState:
+    """The last feature frames of one stream, [n_mels, frames], before normalisation."""
+
+    frames: Features
+
+
 @dataclass
 class EncoderState:
     """The caches of one stream, with a batch dimension of 1, and its last feature frames.
@@ -60,6 +91,50 @@ class EncoderState:
     time: NDArray[np.float32]
     channel_length: NDArray[np.int64]
     history: Features | None = None
+
+
+class BufferedAcousticModel:
+    """Encodes streams with a model for whole utterances, as NeMo's buffered streaming does.
+
+    Each step encodes a buffer of the last seconds, and keeps what lies ``right`` frames before its
+    end: so every kept step has heard what comes before and after it.
+    """
+
+    def __init__(self, model: OfflineAcousticModel, config: BufferConfig, normalize: str) -> None:
+        self._model = model
+        self._config = config
+        self._normalize = normalize
+        # What is kept lags behind by the right padding, and by one step more, as in NeMo.
+        self.delay_steps = config.right_steps + 1
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it until its end is kept."""
+        steps = self.delay_steps + self._config.chunk_steps
+        return steps * self._config.ms_per_timestep / 1000
+
+    def start(self) -> BufferState:
+        """Return the state of a stream that has heard nothing: a buffer of silence."""
+        frames = self._config.total_steps * self._config.stride
+        return BufferState(np.full((self._config.n_mels, frames), _SILENCE, np.float32))
+
+    def wanted_frames(self, state: BufferState) -> int:
+        """Return how many new frames the next step takes."""
+        del state
+        return self._config.chunk_steps * self._config.stride
+
+    def step(self, state: BufferState, chunk: Features) -> LogProbs:
+        """Encode the buffer with the next frames, [n_mels, t], at its end.
+
+        Only the last chunk of a stream may be shorter than ``wanted_frames``.
+        """
+        size = self.wanted_frames(state)
+        missing = size - chunk.shape[1]
+        filled = np.pad(chunk, ((0, 0), (0, missing)), constant_values=_SILENCE)
+        state.frames = np.concatenate([state.frames[:, size:], filled], axis=1)
+        encoded = self._model(normalise(state.frames, self._normalize, ddof=0))
+        begin = len(encoded) - self.delay_steps - self._config.chunk_steps
+        return encoded[begin : begin + self._config.chunk_steps]
 
 
 class StreamingAcousticModel:
@@ -74,6 +149,15 @@ class StreamingAcousticModel:
         self._first = first
         self._following = following
         self._config = config
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it.
+
+        Streaming models may emit a word some steps after they have heard it, so the end of a
+        stream is heard out: without that, words that end with the audio can be lost.
+        """
+        return _TAIL_SECONDS
 
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml
 from riva_speech.asr import flashlight
-from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.acoustic import (
+    BufferConfig,
+    BufferedAcousticModel,
+    OfflineAcousticModel,
+    StreamingAcousticModel,
+)
 from riva_speech.asr.ctc import GreedyDecoding
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
@@ -70,8 +75,15 @@ def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
         decoding = TransducerDecoding(search, vocabulary)
     else:
         decoding = _decoding(version, config)
-    results = ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay)
     session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
+    if config.is_buffered:
+        buffered = BufferedAcousticModel(
+            OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
+        )
+        return StreamingRecognizer(
+            config, log_mel, buffered, decoding, _results(config, buffered.delay_steps)
+        )
+    results = _results(config)
     if config.type == ONLINE:
         first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
         model = StreamingAcousticModel(first, session, config.streaming)
@@ -94,6 +106,22 @@ def _decoding(version: Path, config: PipelineConfig) -> Decoding:
             flashlight.REQUIREMENT,
         )
     return GreedyDecoding(vocabulary)
+
+
+def _results(config: PipelineConfig, lag: int = 0) -> ResultBuilder:
+    """Return what times words; the steps of buffered streams lag behind what was heard."""
+    return ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay - lag)
+
+
+def _buffer(config: PipelineConfig) -> BufferConfig:
+    acoustic = config.acoustic
+    chunk, left, right = (
+        round(1000 * seconds / acoustic.ms_per_timestep)
+        for seconds in (config.chunk_size, config.left_padding_size, config.right_padding_size)
+    )
+    return BufferConfig(
+        chunk, left, right, acoustic.stride, acoustic.ms_per_timestep, acoustic.features.n_mels
+    )
 
 
 def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:

@@ -145,6 +145,11 @@ class AcousticConfig:
     transducer: TransducerConfig | None = None
 
     @property
+    def stride(self) -> int:
+        """Feature frames an encoder step."""
+        return self.ms_per_timestep // self.features.frame_ms
+
+    @property
     def head(self) -> str:
         """What makes tokens of encoder steps: ``ctc``, ``rnnt`` or ``tdt``."""
         if self.transducer is None:
@@ -179,7 +184,8 @@ class PipelineConfig:
 
     ``name`` is what clients put into ``RecognitionConfig.model``; ``type`` is ``online`` for
     streaming and ``offline`` for whole utterances. An offline pipeline decodes ``chunk_size``
-    seconds at once, with ``padding_size`` seconds of context on both sides of longer audio.
+    seconds at once, with the paddings as context on both sides of longer audio. So does an online
+    one whose acoustic model is not cache-aware: it encodes each chunk with what lies around it.
     """
 
     name: str
@@ -187,9 +193,15 @@ class PipelineConfig:
     language_code: str
     acoustic: AcousticConfig
     chunk_size: float
-    padding_size: float = 0.0
+    left_padding_size: float = 0.0
+    right_padding_size: float = 0.0
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether streams run through a model for whole utterances, in overlapping buffers."""
+        return self.type == ONLINE and not self.acoustic.streaming
 
     @property
     def streaming(self) -> StreamingConfig:
@@ -215,7 +227,8 @@ class PipelineConfig:
                 language_code=str(values["language_code"]),
                 acoustic=AcousticConfig.from_mapping(values["acoustic"]),
                 chunk_size=float(values["chunk_size"]),
-                padding_size=float(values["padding_size"]),
+                left_padding_size=float(values["left_padding_size"]),
+                right_padding_size=float(values["right_padding_size"]),
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
             )
@@ -230,8 +243,9 @@ class PipelineConfig:
             raise DamagedArchiveError(
                 f"decoder {config.decoder.type!r} does not fit a {config.acoustic.head} head"
             )
-        if config.type == ONLINE and not config.acoustic.streaming:
-            raise DamagedArchiveError("an online pipeline has no streaming graph")
+        paddings = (config.left_padding_size, config.right_padding_size)
+        if not config.chunk_size > 0 or not all(0 <= one < math.inf for one in paddings):
+            raise DamagedArchiveError("a pipeline's chunks and paddings are not durations")
         return config
 
 

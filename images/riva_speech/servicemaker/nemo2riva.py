@@ -126,7 +126,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("-f", "--force", action="store_true", help="replace an existing file")
     parser.add_argument("--verbose", action="store_true", help="say more")
-    parser.add_argument("--validate", action="store_true", help="read the archive back and check it")
+    parser.add_argument(
+        "--validate", action="store_true", help="read the archive back and check it"
+    )
     parser.add_argument(
         "--runtime-check",
         action="store_true",

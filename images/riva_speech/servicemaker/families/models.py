@@ -111,15 +111,15 @@ _MODULES = ("preprocessor", "encoder", "decoder")
 def _transducer_parts(checkpoint: Checkpoint) -> dict[str, Any]:
     joint = checked_module(checkpoint.section("joint"))
     defaults = checkpoint.section("model_defaults")
+    greedy = {"max_symbols": max_symbols(checkpoint)}
+    steps = list(durations(checkpoint))
+    kind = {"model_type": "tdt", "durations": steps} if steps else {}
     return {
         "joint": {key: value for key, value in joint.items() if key not in _TRAINING_JOINT},
         "model_defaults": {
             key: value for key, value in defaults.items() if isinstance(value, (int, float))
         },
-        "decoding": {
-            "strategy": "greedy_batch",
-            "greedy": {"max_symbols": max_symbols(checkpoint)},
-        },
+        "decoding": {"strategy": "greedy_batch", "greedy": greedy, **kind},
         "loss": _loss(checkpoint),
     }
 

@@ -42,6 +42,8 @@ NAME = "speech_recognition"
 _INT8 = "int8"
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
+_DEFAULT_BUFFERED_CHUNK = 0.8
+_DEFAULT_BUFFERED_PADDING = 1.6
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
 _ACOUSTIC, _FEATURIZER, _DECODER = "acoustic_model", "featurizer", "decoder"
@@ -68,16 +70,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk_size",
         type=float,
         metavar="SECONDS",
-        help="new audio a step: for streams one of the model's look-aheads (default: its first), "
-        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g}, or what fits)",
+        help="new audio a step: for streams one of a cache-aware model's look-aheads (default: its "
+        f"first), for others any (default: {_DEFAULT_BUFFERED_CHUNK:g}), for whole utterances the "
+        f"longest run (default: {_DEFAULT_OFFLINE_CHUNK:g}, or what fits)",
     )
-    parser.add_argument(
-        "--padding_size",
-        type=float,
-        metavar="SECONDS",
-        default=_DEFAULT_OFFLINE_PADDING,
-        help="context on both sides of a longer recording's chunks (default: %(default)g)",
-    )
+    for side in ("left_padding_size", "right_padding_size", "padding_size"):
+        parser.add_argument(
+            f"--{side}",
+            type=float,
+            metavar="SECONDS",
+            help="context on both sides, for the two options above"
+            if side == "padding_size"
+            else f"context {side.split('_')[0]} of a chunk; cache-aware streams have none (default: "
+            f"{_DEFAULT_BUFFERED_PADDING:g} for streams, {_DEFAULT_OFFLINE_PADDING:g} for the "
+            "chunks of longer recordings)",
+        )
     parser.add_argument(
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
@@ -196,7 +203,7 @@ def _check(acoustic: AcousticConfig, options: argparse.Namespace) -> None:
         raise UsageError(
             f"--ms_per_timestep={options.ms_per_timestep} is wrong: this model's is {stride}"
         )
-    for option in ("chunk_size", "padding_size"):
+    for option in ("chunk_size", "padding_size", "left_padding_size", "right_padding_size"):
         value = getattr(options, option)
         if value is not None and (value < 0 or abs(value * 1000 / stride % 1) > 1e-6):  # noqa: PLR2004 - rounding
             raise UsageError(
@@ -210,9 +217,11 @@ def _online(
     name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
 ) -> PipelineConfig:
     if not acoustic.streaming:
-        raise UnsupportedError(
-            "the model is not cache-aware, and streams need that in this version",
-            hint="build it for whole utterances with --offline",
+        chunk = chunk_size or _DEFAULT_BUFFERED_CHUNK
+        return _padded(name, ONLINE, acoustic, options, chunk, _DEFAULT_BUFFERED_PADDING)
+    if any(_paddings(options, 0.0)):
+        raise UsageError(
+            "the model is cache-aware: its streams need no padding", hint="leave the option out"
         )
     sizes = {_chunk_seconds(acoustic, one): one for one in reversed(acoustic.streaming)}
     chosen = chunk_size or _chunk_seconds(acoustic, acoustic.streaming[0])
@@ -231,18 +240,42 @@ def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> floa
 
 
 def _offline(name: str, acoustic: AcousticConfig, options: argparse.Namespace) -> PipelineConfig:
-    """Configure a pipeline for whole utterances; its longest run must fit the model's positions."""
-    padding = options.padding_size
-    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - 2 * padding
-    chunk = options.chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
+    """Configure a pipeline for whole utterances."""
+    chunk = options.chunk_size
+    if chunk is None:
+        context = sum(_paddings(options, _DEFAULT_OFFLINE_PADDING))
+        longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - context
+        chunk = min(_DEFAULT_OFFLINE_CHUNK, longest)
+    return _padded(name, OFFLINE, acoustic, options, chunk, _DEFAULT_OFFLINE_PADDING)
+
+
+def _paddings(options: argparse.Namespace, default: float) -> tuple[float, float]:
+    """Return the seconds of context left and right of a chunk."""
+    both = default if options.padding_size is None else options.padding_size
+    given = (options.left_padding_size, options.right_padding_size)
+    left, right = (both if one is None else one for one in given)
+    return left, right
+
+
+def _padded(
+    name: str,
+    kind: str,
+    acoustic: AcousticConfig,
+    options: argparse.Namespace,
+    chunk: float,
+    padding: float,
+) -> PipelineConfig:
+    """Configure a pipeline whose runs have context; they must fit the model's positions."""
+    left, right = _paddings(options, padding)
+    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - left - right
     if not 0 < chunk <= longest:
         raise UsageError(
-            f"--chunk_size={chunk:g} with --padding_size={padding:g} on both sides is longer than "
-            f"the model's {acoustic.max_steps} steps",
+            f"--chunk_size={chunk:g} with {left:g} s and {right:g} s of padding is longer than the "
+            f"model's {acoustic.max_steps} steps",
             hint=f"choose at most {max(longest, 0):g} s, or less padding",
         )
-    plain = replace(acoustic, streaming=())
-    return replace(_pipeline(name, OFFLINE, plain, options, chunk), padding_size=padding)
+    plain = _pipeline(name, kind, replace(acoustic, streaming=()), options, chunk)
+    return replace(plain, left_padding_size=left, right_padding_size=right)
 
 
 def _pipeline(
@@ -300,6 +333,7 @@ def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
     directory = f"riva-onnx-{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
         directory += "-offline"
+    if not pipeline.acoustic.streaming:
         graphs = [AcousticModel(directory, ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)]
     else:
         following = ctc.streaming_graph_name(pipeline.streaming)
@@ -396,7 +430,7 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
     lengths = Tensor("encoded_lengths", "INT64", (1,), per_entry=True)
     if config := pipeline.acoustic.transducer:
         outputs = [Tensor("outputs", "FP32", (config.encoder_width, -1))]
-    if pipeline.type == OFFLINE:
+    if not pipeline.acoustic.streaming:
         outputs += [lengths] if config else []
         return tuple(inputs), tuple(outputs)
     streaming = pipeline.streaming
