@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.repository import list_models, read_config
@@ -93,6 +94,19 @@ def test_a_look_ahead_is_chosen_by_its_chunk_size(tmp_path: Path, tiny_riva: Pat
         (recognizer,) = load_recognizers(repository)
 
         assert recognizer.config.streaming.att_context_size == (70, right)
+
+
+def test_a_look_ahead_may_be_chosen_where_both_are_built(tmp_path: Path, tiny_riva: Path) -> None:
+    """A chunk size that is a look-ahead is for streams, and whole utterances keep theirs."""
+    both = ("--offline", "--streaming=True")
+    for size, streaming, offline in ((0.16, 0.16, 28.0), (8.0, 0.56, 8.0)):
+        rmir = tmp_path / f"{size}.rmir"
+        succeed(*BUILD, rmir, tiny_riva, f"--chunk_size={size}", *both)
+
+        with open_archive(rmir, kind="rmir") as archive:
+            chunks = {one["type"]: one["chunk_size"] for one in archive.metadata["pipelines"]}
+
+        assert chunks == {"online": streaming, "offline": offline}
 
 
 def test_a_long_recording_is_encoded_as_in_one_run(tmp_path: Path, tiny_riva: Path) -> None:

@@ -119,7 +119,7 @@ def _make_talkative(model: Any, architecture: Architecture) -> None:
     joint.enc.bias[:] = -(joint.enc.weight @ encoded.mean(dim=1))
     joint.pred.weight *= 3
     for parameter in model.decoder.parameters():
-        parameter *= 5
+        parameter.mul_(5)
     outputs.weight *= 2
     outputs.bias[len(joint.vocabulary)] += 1 if architecture.head == "tdt" else 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -48,11 +48,8 @@ class OfflineAcousticModel:
 
 def _first_of_batch(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
     """Return what a CTC model or a transducer's encoder gives, steps first."""
-    steps: LogProbs
-    if "logprobs" in outputs:
-        steps = outputs["logprobs"][0]
-    else:
-        steps = outputs["outputs"][0].T
+    is_ctc = "logprobs" in outputs
+    steps: LogProbs = outputs["logprobs"][0] if is_ctc else outputs["outputs"][0].T
     return steps
 
 
@@ -91,6 +88,23 @@ class EncoderState:
     time: NDArray[np.float32]
     channel_length: NDArray[np.int64]
     history: Features | None = None
+
+
+class StreamingModel(Protocol):
+    """Encodes streams; each has a state, of a kind that the model alone knows."""
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it, in seconds."""
+
+    def start(self) -> Any:  # noqa: ANN401 - see above
+        """Return the state of a stream that has heard nothing."""
+
+    def wanted_frames(self, state: Any) -> int:  # noqa: ANN401 - see above
+        """Return how many new frames the next step takes."""
+
+    def step(self, state: Any, chunk: Features) -> LogProbs:  # noqa: ANN401 - see above
+        """Encode the next frames, [n_mels, t], and advance the state."""
 
 
 class BufferedAcousticModel:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from riva_speech.asr.ctc import Decoding
     from riva_speech.asr.pipeline import FlashlightConfig
 
+# Lexicons and language models by the files that they were read from: pipelines of one RMIR have
+# the same ones.
+Shared: TypeAlias = dict[tuple[object, ...], FlashlightDecoding]
+
 _log = logging.getLogger(__name__)
 
 Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
@@ -59,11 +63,15 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     """
     folders = [root / name for name in repository.list_models(root)]
     pipelines = [folder for folder in folders if _is_pipeline(folder)]
-    return [load_recognizer(folder, threads=threads) for folder in pipelines]
+    shared: Shared = {}
+    return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
-def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
-    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``."""
+def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = None) -> Recognizer:
+    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
+
+    What ``shared`` holds already is not loaded again, and what is loaded is added to it.
+    """
     version = folder / repository.VERSION
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
@@ -74,7 +82,7 @@ def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
         search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
         decoding = TransducerDecoding(search, vocabulary)
     else:
-        decoding = _decoding(version, config)
+        decoding = _decoding(version, config, {} if shared is None else shared)
     session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
     if config.is_buffered:
         buffered = BufferedAcousticModel(
@@ -91,13 +99,13 @@ def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
 
 
-def _decoding(version: Path, config: PipelineConfig) -> Decoding:
+def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
     """Return a pipeline's way of decoding, or its fallback where a library is missing."""
     vocabulary = _vocabulary(version, config)
     chosen = config.decoder
-    if chosen.type == flashlight.NAME and (flashlight.is_available() or not chosen.fallback):
-        return _flashlight(version, vocabulary, chosen.flashlight)
-    if chosen.type == flashlight.NAME:
+    if chosen.type != flashlight.NAME:
+        return GreedyDecoding(vocabulary)
+    if chosen.fallback and not flashlight.is_available():
         _log.warning(
             "Model %s is decoded by %s: flashlight-text is not installed. For better words: "
             "pip install '%s'",
@@ -105,7 +113,20 @@ def _decoding(version: Path, config: PipelineConfig) -> Decoding:
             chosen.fallback,
             flashlight.REQUIREMENT,
         )
-    return GreedyDecoding(vocabulary)
+        return GreedyDecoding(vocabulary)
+    files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
+    key = (vocabulary, chosen.flashlight, *(_identity(path) for path in files))
+    if key not in shared:
+        shared[key] = _flashlight(version, vocabulary, chosen.flashlight)
+    return shared[key]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what two names of one file have in common."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _results(config: PipelineConfig, lag: int = 0) -> ResultBuilder:

@@ -12,12 +12,7 @@ from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
-    from riva_speech.asr.acoustic import (
-        BufferedAcousticModel,
-        LogProbs,
-        OfflineAcousticModel,
-        StreamingAcousticModel,
-    )
+    from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingModel
     from riva_speech.asr.ctc import Decoding, Hypothesis
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
@@ -87,7 +82,7 @@ class StreamingRecognizer:
 
     config: PipelineConfig
     log_mel: LogMel
-    acoustic: StreamingAcousticModel | BufferedAcousticModel
+    acoustic: StreamingModel
     decoding: Decoding
     results: ResultBuilder
 

@@ -322,7 +322,7 @@ def head_of(class_name: str, options: ConvertOptions) -> str:
             + _what_it_is(class_name),
             hint="supported are " + ", ".join(models.CLASSES),
         )
-    has = _HEADS
+    has: tuple[str, ...] = _HEADS
     if class_name in models.CTC_CLASSES:
         has = ("ctc",)
     elif class_name in models.TRANSDUCER_CLASSES:

@@ -31,7 +31,7 @@ from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.families import ctc, models, transducer
-from riva_speech.servicemaker.pipelines import decoders
+from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
@@ -72,19 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="new audio a step: for streams one of a cache-aware model's look-aheads (default: its "
         f"first), for others any (default: {_DEFAULT_BUFFERED_CHUNK:g}), for whole utterances the "
-        f"longest run (default: {_DEFAULT_OFFLINE_CHUNK:g}, or what fits)",
+        f"longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); where both are built, a "
+        "look-ahead is for streams",
     )
-    for side in ("left_padding_size", "right_padding_size", "padding_size"):
-        parser.add_argument(
-            f"--{side}",
-            type=float,
-            metavar="SECONDS",
-            help="context on both sides, for the two options above"
-            if side == "padding_size"
-            else f"context {side.split('_')[0]} of a chunk; cache-aware streams have none (default: "
-            f"{_DEFAULT_BUFFERED_PADDING:g} for streams, {_DEFAULT_OFFLINE_PADDING:g} for the "
-            "chunks of longer recordings)",
-        )
+    defaults = (
+        f"(default: {_DEFAULT_BUFFERED_PADDING:g} for streams, {_DEFAULT_OFFLINE_PADDING:g} for "
+        "the chunks of longer recordings; cache-aware streams have none)"
+    )
+    for name, text in (
+        ("left_padding_size", f"context before a chunk {defaults}"),
+        ("right_padding_size", f"context after a chunk {defaults}"),
+        ("padding_size", "both of the two above"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
     parser.add_argument(
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
@@ -99,9 +99,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
-        f"(but for {agreement.TOLERANCE:.0%} of the steps; default: report on noise)",
+        f"(but for {agreement.TOLERANCE:.0%}% of the steps; default: report on noise)",
     )
     decoders.add_arguments(parser, _boolean)
+    official.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
             f"--endpointing.{field.name}",
@@ -149,6 +150,7 @@ def build(
     metadata = {
         "pipeline": NAME,
         "weights": getattr(options, "nn.weights"),
+        "engine": official.recorded(options),
         "pipelines": [one.to_mapping() for one in pipelines],
     }
     return metadata, artifacts
@@ -183,17 +185,19 @@ def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
 
 def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[PipelineConfig]:
     _check(acoustic, options)
+    official.check(options, acoustic.head)
     online = not options.offline if options.streaming is None else options.streaming
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
     both = online and options.offline
+    chunks = _chunk_sizes(acoustic, options.chunk_size) if both else _either(options.chunk_size)
     pipelines = []
     if online:
         name = f"{options.name}-streaming" if both else options.name
-        pipelines.append(_online(name, acoustic, options, None if both else options.chunk_size))
+        pipelines.append(_online(name, acoustic, options, chunks[ONLINE]))
     if options.offline:
         name = f"{options.name}-offline" if both else options.name
-        pipelines.append(_offline(name, acoustic, options))
+        pipelines.append(_offline(name, acoustic, options, chunks[OFFLINE]))
     return pipelines
 
 
@@ -235,13 +239,32 @@ def _online(
     return _pipeline(name, ONLINE, replace(acoustic, streaming=(graph,)), options, chosen)
 
 
+def _either(chunk_size: float | None) -> dict[str, float | None]:
+    return {ONLINE: chunk_size, OFFLINE: chunk_size}
+
+
+def _chunk_sizes(acoustic: AcousticConfig, chunk_size: float | None) -> dict[str, float | None]:
+    """Tell which of two pipelines a chunk size is for: a look-ahead can only be meant for streams.
+
+    No whole utterance is cut into pieces as short as that.
+    """
+    look_aheads = {_chunk_seconds(acoustic, one) for one in acoustic.streaming}
+    for_streams = chunk_size is not None and round(chunk_size, 3) in look_aheads
+    return {
+        ONLINE: chunk_size if for_streams else None,
+        OFFLINE: None if for_streams else chunk_size,
+    }
+
+
 def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> float:
     return round(streaming.chunk_steps * acoustic.ms_per_timestep / 1000, 3)
 
 
-def _offline(name: str, acoustic: AcousticConfig, options: argparse.Namespace) -> PipelineConfig:
+def _offline(
+    name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
+) -> PipelineConfig:
     """Configure a pipeline for whole utterances."""
-    chunk = options.chunk_size
+    chunk = chunk_size
     if chunk is None:
         context = sum(_paddings(options, _DEFAULT_OFFLINE_PADDING))
         longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - context

@@ -1,0 +1,1 @@
+"""The recipe of the embedded English model: texts, synthesis, training, evaluation, packaging."""

@@ -1,0 +1,137 @@
+"""The network and its pieces of words, as NeMo reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+RATE = 16_000
+MELS = 80
+# Frames of 80 ms: 5.6 s of past, and 1040, 480 or 80 ms of future. The first is the default.
+LOOKAHEADS = [[70, 13], [70, 6], [70, 1]]
+# How often training takes each of them.
+SHARES = [0.3, 0.5, 0.2]
+PIECES = 256
+WIDTH = 192
+LAYERS = 12
+CONVOLUTIONS = 64
+
+
+def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
+    """Learn the pieces of words from texts, as SentencePiece BPE, into ``folder``."""
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer  # noqa: PLC0415
+
+    folder.mkdir(parents=True, exist_ok=True)
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=PIECES,
+        character_coverage=1.0,
+        bos_id=-1,
+        eos_id=-1,
+        minloglevel=2,
+    )
+    pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
+    lines = [name.replace("\u2581", "") if name.startswith("\u2581") else f"##{name}"
+             for name in names[1:]]  # fmt: skip
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def encoder() -> dict[str, Any]:
+    """Describe a FastConformer encoder that never looks further ahead than its chunk."""
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+        "feat_in": MELS,
+        "feat_out": -1,
+        "n_layers": LAYERS,
+        "d_model": WIDTH,
+        "subsampling": "dw_striding",
+        "subsampling_factor": 8,
+        "subsampling_conv_channels": CONVOLUTIONS,
+        "causal_downsampling": True,
+        "ff_expansion_factor": 4,
+        "self_attention_model": "rel_pos",
+        "n_heads": 4,
+        "att_context_size": LOOKAHEADS,
+        "att_context_probs": SHARES,
+        "att_context_style": "chunked_limited",
+        "xscaling": False,
+        "untie_biases": True,
+        "pos_emb_max_len": 1000,
+        "conv_kernel_size": 9,
+        "conv_norm_type": "layer_norm",
+        "conv_context_size": "causal",
+        "dropout": 0.1,
+        "dropout_pre_encoder": 0.1,
+        "dropout_emb": 0.0,
+        "dropout_att": 0.1,
+    }
+
+
+def preprocessor() -> dict[str, Any]:
+    """Describe the features: log mels of 25 ms each 10 ms, not normalised."""
+    return {
+        "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
+        "sample_rate": RATE,
+        "normalize": "NA",
+        "window_size": 0.025,
+        "window_stride": 0.01,
+        "window": "hann",
+        "features": MELS,
+        "n_fft": 512,
+        "frame_splicing": 1,
+        "dither": 1e-5,
+        "pad_to": 0,
+    }
+
+
+def configuration(tokenizer: Path) -> dict[str, Any]:
+    """Describe the whole model."""
+    return {
+        "sample_rate": RATE,
+        "log_prediction": False,
+        "ctc_reduction": "mean_batch",
+        "skip_nan_grad": False,
+        "tokenizer": {"dir": str(tokenizer), "type": "bpe"},
+        "preprocessor": preprocessor(),
+        "spec_augment": {
+            "_target_": "nemo.collections.asr.modules.SpectrogramAugmentation",
+            "freq_masks": 2,
+            "freq_width": 27,
+            "time_masks": 10,
+            "time_width": 0.05,
+        },
+        "encoder": encoder(),
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+            "feat_in": WIDTH,
+            "num_classes": -1,
+            "vocabulary": [],
+        },
+        "decoding": {"strategy": "greedy_batch"},
+    }
+
+
+def build(tokenizer: Path) -> Any:  # noqa: ANN401 - NeMo has no types
+    """Make the model with random weights."""
+    from nemo.collections.asr.models import EncDecCTCModelBPE  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    return EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
+
+
+def save(model: Any, out: Path) -> None:  # noqa: ANN401
+    """Write a `.nemo` file that names no folder of this machine."""
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    config = OmegaConf.to_container(model.cfg)
+    assert isinstance(config, dict)
+    config["tokenizer"]["dir"] = ""
+    config["train_ds"] = config["validation_ds"] = {"manifest_filepath": None}
+    model.cfg = OmegaConf.create(config)
+    model.save_to(str(out))

@@ -1,0 +1,334 @@
+"""Train the model on a GPU for a fixed time, while more speech may still be being made."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from recipes.english import hearing, model, spoil
+from recipes.english.pool import Pool
+from recipes.english.shards import read_shard
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from recipes.english.pool import Batch
+
+Tensor: TypeAlias = Any
+
+# What a source's share of the utterances in a batch is.
+SHARES = {
+    "librispeech": 0.20,
+    "ljspeech": 0.07,
+    "speechocean": 0.07,
+    "kokoro": 0.46,
+    "espeak": 0.10,
+    "flite": 0.10,
+}
+# Batches have utterances of at most so many seconds, and how many of all batches these are.
+LENGTHS = ((8.0, 0.35), (13.0, 0.35), (20.0, 0.30))
+# It begins with small batches of short clean speech, until it has found where the pieces are.
+EASY_LENGTH = 6.0
+EASY_BATCH_SECONDS = 300.0
+EASY_UNTIL_LOSS = 1.5
+EASY_UNTIL_TIME = 0.4
+EASY_RATE = 0.6
+BLANK = model.PIECES
+MIDDLE_LAYER = model.LAYERS // 2
+MIDDLE_WEIGHT = 0.3
+EMA = 0.999
+WARPS = 33
+
+
+@dataclass
+class Clock:
+    """The learning rate: up in a few hundred steps, then down in a half cosine that ends on time.
+
+    Attributes:
+        seconds: How long the training lasts.
+        peak: The highest learning rate.
+        warm_steps: How many steps it rises.
+    """
+
+    seconds: float
+    peak: float
+    warm_steps: int
+    started: float
+
+    def passed(self) -> float:
+        """Return the share of the time that has gone."""
+        return (time.monotonic() - self.started) / self.seconds
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        falling = 0.5 * (1 + math.cos(math.pi * min(self.passed(), 1.0)))
+        return self.peak * min((step + 1) / self.warm_steps, 1.0) * max(falling, 1e-3)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A kind of batch: so many utterances, so long at most, heard so far ahead.
+
+    Attributes:
+        longest: The length of the batch in s.
+        count: How many utterances it has.
+        look: The number of the look-ahead.
+        easy: Whether the speech is left clean.
+    """
+
+    longest: float
+    count: int
+    look: int
+    easy: bool
+
+    @classmethod
+    def draw(cls, seconds: float, rng: Generator, *, easy: bool) -> Size:
+        """Draw a kind of batch with so many seconds in all."""
+        if easy:
+            return cls(EASY_LENGTH, int(EASY_BATCH_SECONDS / EASY_LENGTH), 0, easy)
+        lengths, shares = zip(*LENGTHS, strict=True)
+        longest = float(rng.choice(lengths, p=shares))
+        look = int(rng.choice(len(model.SHARES), p=model.SHARES))
+        return cls(longest, int(seconds / longest), look, easy)
+
+
+class Trainer:
+    """A model in bfloat16, its weights and their running mean in full precision, an optimiser."""
+
+    def __init__(self, net: Any, device: str) -> None:  # noqa: ANN401 - NeMo has no types
+        """Put the model on the device."""
+        self.net, self.device, self.on_gpu = net.to(device).train(), device, device != "cpu"
+        net.preprocessor.featurizer.dither = 0.0
+        self.parts = [one for one in net.parameters() if one.requires_grad]
+        self.full = [one.detach().float().clone() for one in self.parts]
+        self.mean = [one.clone() for one in self.full]
+        self.gradients = [torch.zeros_like(one) for one in self.full]
+        for one, gradient in zip(self.full, self.gradients, strict=True):
+            one.grad = gradient
+        self.rate = torch.zeros((), device=device)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [one for one in self.full if one.dim() > 1], "weight_decay": 2e-2},
+             {"params": [one for one in self.full if one.dim() <= 1], "weight_decay": 0.0}],
+            lr=self.rate, betas=(0.9, 0.98), fused=self.on_gpu, capturable=self.on_gpu)  # fmt: skip
+        self.bank = spoil.warps(WARPS, model.MELS, device)
+        self.middle: Tensor = None
+        net.encoder.layers[MIDDLE_LAYER - 1].register_forward_hook(self._keep_middle)
+        self.kind = torch.bfloat16 if self.on_gpu else torch.float32
+        net.encoder.to(self.kind)
+        net.decoder.to(self.kind)
+        self.update(self.gradients)  # at rate 0: makes the optimiser's state
+        self.recorded: dict[Size, Recording] = {}
+
+    def _keep_middle(self, _: Any, __: Any, output: Tensor) -> None:  # noqa: ANN401
+        self.middle = output
+
+    def hear(self, audio: Tensor, lengths: Tensor, *, clean: bool) -> list[Tensor]:
+        """Return log-probabilities at the end and in the middle of the network."""
+        with torch.no_grad():
+            signal = spoil.loudness(audio) if clean else spoil.spoil(audio)
+            features, frames = self.net.preprocessor(input_signal=signal, length=lengths)
+            if not clean:
+                features = spoil.mask(spoil.warp(features, self.bank), frames)
+            features = features.to(self.kind)
+        encoded, _ = self.net.encoder(audio_signal=features, length=frames)
+        scores = self.net.decoder.decoder_layers
+        both = (encoded, self.middle.transpose(1, 2))
+        return [scores(one).transpose(1, 2).float().log_softmax(-1) for one in both]
+
+    def judge(self, heard: list[Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss for each piece said, and its derivatives by the log-probabilities."""
+        leaves = [one.detach().requires_grad_() for one in heard]
+        steps = tuple(encoded_lengths(batch.lengths).tolist())
+        sizes = tuple(batch.target_lengths.tolist())
+        losses = [
+            functional.ctc_loss(one.transpose(0, 1), batch.targets, steps, sizes, blank=BLANK,
+                                reduction="sum", zero_infinity=True) / sum(sizes)
+            for one in leaves
+        ]  # fmt: skip
+        total = (1 - MIDDLE_WEIGHT) * losses[0] + MIDDLE_WEIGHT * losses[1]
+        return losses[0].detach(), list(torch.autograd.grad(total, leaves))
+
+    def update(self, gradients: list[Tensor]) -> None:
+        """Change the weights, but for gradients that are not numbers, and their running mean."""
+        torch._foreach_copy_(self.gradients, gradients)
+        norm = torch.stack(torch._foreach_norm(self.gradients)).norm()  # noqa: SLF001
+        torch._foreach_mul_(self.gradients, (1 / (norm + 1e-6)).clamp(max=1.0))
+        if self.on_gpu:
+            self.optimizer.found_inf = (~torch.isfinite(norm)).float()
+            self.optimizer.grad_scale = None
+        self.optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.mean, self.full, 1 - EMA)
+            torch._foreach_copy_(self.parts, self.full)
+
+    def step(self, batch: Batch, rate: float, *, clean: bool) -> Tensor:
+        """Learn from one batch; return its loss for each piece."""
+        self.rate.fill_(rate)
+        heard = self.hear(batch.audio, batch.lengths.to(self.device), clean=clean)
+        loss, derivatives = self.judge(heard, batch)
+        self.update(list(torch.autograd.grad(heard, self.parts, derivatives)))
+        return loss
+
+    def replay(self, size: Size, batch: Batch, rate: float) -> Tensor:
+        """Learn from one batch by a step that is recorded when its size is new."""
+        if size not in self.recorded:
+            self._record(size)
+        self.rate.fill_(rate)
+        recording = self.recorded[size]
+        loss, derivatives = self.judge(recording.forward(batch), batch)
+        recording.backward(derivatives)
+        return loss
+
+    def _record(self, size: Size) -> None:
+        encoder = self.net.encoder
+        contexts = encoder.att_context_size_all
+        encoder.att_context_size = contexts[size.look]
+        encoder.att_context_size_all = [encoder.att_context_size]
+        pool = next(iter(self.recorded.values())).pool if self.recorded else None
+        self.recorded[size] = Recording(self, size, pool)
+        encoder.att_context_size_all, encoder.att_context_size = contexts, contexts[0]
+
+    def average_into(self, twin: Any) -> None:  # noqa: ANN401
+        """Give another model, in full precision, the mean weights."""
+        weights = [one for one in twin.parameters() if one.requires_grad]
+        with torch.no_grad():
+            torch._foreach_copy_(weights, self.mean)
+
+
+class Recording:
+    """The kernels of one training step for one size of batch, launched as two CUDA graphs."""
+
+    def __init__(self, trainer: Trainer, size: Size, pool: Any) -> None:  # noqa: ANN401
+        """Run the step twice, then record it; recordings share a pool of memory."""
+        device, samples = trainer.device, int(size.longest * model.RATE)
+        self.audio = 0.01 * torch.randn(size.count, samples, device=device)
+        self.lengths = torch.full((size.count,), samples, device=device)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
+                torch.autograd.grad(heard, trainer.parts, [torch.zeros_like(one) for one in heard])
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        self.first, self.second = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.first, pool=pool):
+            heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
+        self.pool = self.first.pool()
+        self.derivatives = [torch.zeros_like(one) for one in heard]
+        with torch.cuda.graph(self.second, pool=self.pool):
+            trainer.update(list(torch.autograd.grad(heard, trainer.parts, self.derivatives)))
+        self.heard = [one.detach() for one in heard]
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """Return the log-probabilities of a batch."""
+        self.audio.copy_(batch.audio)
+        self.lengths.copy_(batch.lengths, non_blocking=True)
+        self.first.replay()
+        return self.heard
+
+    def backward(self, derivatives: list[Tensor]) -> None:
+        """Change the weights."""
+        for own, given in zip(self.derivatives, derivatives, strict=True):
+            own.copy_(given)
+        self.second.replay()
+
+
+def encoded_lengths(samples: Tensor) -> Tensor:
+    """Return how many steps the encoder makes of so many samples, on the CPU."""
+    frames = samples // 160
+    for _ in range(3):
+        frames = frames // 2 + 1
+    return frames
+
+
+def load(pool: Pool, folder: Path, seen: set[str]) -> None:
+    """Take in shards that have come since."""
+    for table in sorted(folder.glob("*.json")):
+        if table.name not in seen:
+            seen.add(table.name)
+            pool.add(read_shard(table))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train until the time is over, and write the model."""
+    began = time.monotonic()
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(2)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    rng = np.random.default_rng(options.seed)
+    net, twin = model.build(options.tokenizer), model.build(options.tokenizer)
+    twin.to(options.device).eval()
+    trainer = Trainer(net, options.device)
+    pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
+    seen: set[str] = set()
+    load(pool, options.shards, seen)
+    print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+    clock = Clock(options.seconds, options.rate, options.warm_steps, began)
+    losses, step, heard, evaluated, easy = [], 0, 0.0, 0, True
+    while clock.passed() < 1:
+        size = Size.draw(options.batch_seconds, rng, easy=easy)
+        batch = pool.batch(size.longest, size.count, rng)
+        rate = clock.rate(step) * (EASY_RATE if easy else 1)
+        if options.record:
+            losses.append(trainer.replay(size, batch, rate))
+        else:
+            losses.append(trainer.step(batch, rate, clean=easy))
+        heard += size.longest * size.count
+        step += 1
+        if step % options.report == 0:
+            mean = float(torch.stack(losses).nanmean())
+            losses.clear()
+            easy = easy and mean > EASY_UNTIL_LOSS and clock.passed() < EASY_UNTIL_TIME
+            load(pool, options.shards, seen)
+            hours = {name: round(pool.hours(name), 1) for name in SHARES}
+            print(f"step {step}, {clock.passed() * options.seconds:.0f} s, loss {mean:.3f}, "
+                  f"{heard / 3600:.0f} h heard, {hours}", flush=True)  # fmt: skip
+        if clock.passed() * (options.evaluations + 1) >= evaluated + 1:
+            evaluated += 1
+            finish(trainer, twin, options, f"{options.out.stem}-{evaluated}")
+    finish(trainer, twin, options, options.out.stem)
+    model.save(twin, options.out)
+    print(f"{step} steps, {heard / 3600:.0f} h heard", flush=True)
+
+
+def finish(trainer: Trainer, twin: Any, options: argparse.Namespace, name: str) -> None:  # noqa: ANN401
+    """Write the mean weights, and try them on the development lists."""
+    trainer.average_into(twin)
+    state = {key: value.half() if value.is_floating_point() else value
+             for key, value in twin.state_dict().items()}  # fmt: skip
+    torch.save(state, options.out.parent / f"{name}.pt")
+    if options.lists:
+        hearing.report(twin, options.lists, trainer.device)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shards", type=Path, help="folder of shards; new ones are taken in")
+    parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer")
+    parser.add_argument("out", type=Path, help="the .nemo file to write")
+    parser.add_argument("--lists", type=Path, nargs="*", help="manifests to try the model on")
+    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--record", action="store_true", help="launch steps as CUDA graphs")
+    parser.add_argument("--evaluations", type=int, default=2, help="on the way")
+    parser.add_argument("--batch-seconds", type=float, default=1200.0)
+    parser.add_argument("--rate", type=float, default=1.6e-3)
+    parser.add_argument("--warm-steps", type=int, default=400)
+    parser.add_argument("--hours", type=float, default=260.0, help="room for speech")
+    parser.add_argument("--report", type=int, default=100, help="steps between reports")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    train(parse())
