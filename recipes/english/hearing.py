@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import soundfile
 import torch
-
 from recipes.digits.word_errors import distance
 
 if TYPE_CHECKING:

@@ -158,16 +158,16 @@ class Trainer:
 
     def update(self, gradients: list[Tensor]) -> None:
         """Change the weights, but for gradients that are not numbers, and their running mean."""
-        torch._foreach_copy_(self.gradients, gradients)  # noqa: SLF001 - public in practice
+        torch._foreach_copy_(self.gradients, gradients)
         norm = torch.stack(torch._foreach_norm(self.gradients)).norm()  # noqa: SLF001
-        torch._foreach_mul_(self.gradients, (1 / (norm + 1e-6)).clamp(max=1.0))  # noqa: SLF001
+        torch._foreach_mul_(self.gradients, (1 / (norm + 1e-6)).clamp(max=1.0))
         if self.on_gpu:
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()
             self.optimizer.grad_scale = None
         self.optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.mean, self.full, 1 - EMA)  # noqa: SLF001
-            torch._foreach_copy_(self.parts, self.full)  # noqa: SLF001
+            torch._foreach_lerp_(self.mean, self.full, 1 - EMA)
+            torch._foreach_copy_(self.parts, self.full)
 
     def step(self, batch: Batch, rate: float, *, clean: bool) -> Tensor:
         """Learn from one batch; return its loss for each piece."""
@@ -200,7 +200,7 @@ class Trainer:
         """Give another model, in full precision, the mean weights."""
         weights = [one for one in twin.parameters() if one.requires_grad]
         with torch.no_grad():
-            torch._foreach_copy_(weights, self.mean)  # noqa: SLF001
+            torch._foreach_copy_(weights, self.mean)
 
 
 class Recording:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from riva_speech.asr import flashlight
 from riva_speech.asr.ctc import GreedyDecoding, Hypothesis
 from riva_speech.asr.flashlight import FlashlightDecoding, Peaks
-from riva_speech.asr.loading import load_recognizer
+from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.pipeline import FlashlightConfig
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.lexicon import Lexicon, word_pieces
@@ -432,6 +432,13 @@ def test_a_stream_gives_the_same_words_however_it_is_cut(asr: riva.client.ASRSer
         )
 
     assert finals[0] == finals[1] == finals[2] != []
+
+
+def test_pipelines_of_one_archive_share_their_lexicon(beam_repository: Path) -> None:
+    """Trie and language model are in memory once."""
+    streaming, offline = load_recognizers(beam_repository)
+
+    assert streaming.decoding is offline.decoding
 
 
 def test_without_the_library_the_fallback_decodes(

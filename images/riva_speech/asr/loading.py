@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml
 from riva_speech.asr import flashlight
-from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.acoustic import (
+    BufferConfig,
+    BufferedAcousticModel,
+    OfflineAcousticModel,
+    StreamingAcousticModel,
+)
 from riva_speech.asr.ctc import GreedyDecoding
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
+from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError
 from riva_speech.sessions.opening import existing, opener
@@ -26,6 +32,10 @@ if TYPE_CHECKING:
     from riva_speech.asr.pipeline import FlashlightConfig
     from riva_speech.sessions import SessionOpener
 
+# Lexicons and language models by the files that they were read from: pipelines of one RMIR have
+# the same ones.
+Shared: TypeAlias = dict[tuple[object, ...], FlashlightDecoding]
+
 _log = logging.getLogger(__name__)
 
 Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
@@ -37,9 +47,10 @@ FEATURIZER_FILE = "featurizer.npz"
 LEXICON_FILE = "lexicon.txt"
 LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
-# model, and for streams the one that begins them.
+# model, for streams the one that begins them, and a transducer's prediction network and joint.
 ACOUSTIC_MODEL = "acoustic_model"
 FIRST_ACOUSTIC_MODEL = "first_acoustic_model"
+DECODER_JOINT_MODEL = "decoder_joint_model"
 
 
 def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
@@ -51,24 +62,44 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     """
     folders = [root / name for name in repository.list_models(root)]
     pipelines = [folder for folder in folders if _is_pipeline(folder)]
-    return [load_recognizer(folder, threads=threads) for folder in pipelines]
+    shared: Shared = {}
+    return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
 def load_recognizer(
-    folder: Path, *, threads: int = 0, open_session: SessionOpener | None = None
+    folder: Path,
+    *,
+    threads: int = 0,
+    open_session: SessionOpener | None = None,
+    shared: Shared | None = None,
 ) -> Recognizer:
     """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
 
-    ``open_session`` opens the acoustic models, each by its folder: where the pipeline is a model of
-    Triton, these are run by Triton too.
+    ``open_session`` opens the graphs, each by its folder: where the pipeline is a model of Triton,
+    these are run by Triton too. What ``shared`` holds already is not loaded again, and what is
+    loaded is added to it.
     """
     version = folder / repository.VERSION
+    open_session = open_session or opener(threads)
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
-    decoding = _decoding(version, config)
-    results = ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay)
-    open_session = open_session or opener(threads)
+    decoding: Decoding
+    if config.acoustic.transducer:
+        joint = open_session(_acoustic_folder(folder, DECODER_JOINT_MODEL))
+        vocabulary = _vocabulary(version, config)
+        search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
+        decoding = TransducerDecoding(search, vocabulary)
+    else:
+        decoding = _decoding(version, config, {} if shared is None else shared)
     session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
+    if config.is_buffered:
+        buffered = BufferedAcousticModel(
+            OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
+        )
+        return StreamingRecognizer(
+            config, log_mel, buffered, decoding, _results(config, buffered.delay_steps)
+        )
+    results = _results(config)
     if config.type == ONLINE:
         first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(first, session, config.streaming)
@@ -76,15 +107,13 @@ def load_recognizer(
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
 
 
-def _decoding(version: Path, config: PipelineConfig) -> Decoding:
+def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
     """Return a pipeline's way of decoding, or its fallback where a library is missing."""
-    vocabulary = Vocabulary.load(
-        existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
-    )
+    vocabulary = _vocabulary(version, config)
     chosen = config.decoder
-    if chosen.type == flashlight.NAME and (flashlight.is_available() or not chosen.fallback):
-        return _flashlight(version, vocabulary, chosen.flashlight)
-    if chosen.type == flashlight.NAME:
+    if chosen.type != flashlight.NAME:
+        return GreedyDecoding(vocabulary)
+    if chosen.fallback and not flashlight.is_available():
         _log.warning(
             "Model %s is decoded by %s: flashlight-text is not installed. For better words: "
             "pip install '%s'",
@@ -92,7 +121,40 @@ def _decoding(version: Path, config: PipelineConfig) -> Decoding:
             chosen.fallback,
             flashlight.REQUIREMENT,
         )
-    return GreedyDecoding(vocabulary)
+        return GreedyDecoding(vocabulary)
+    files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
+    key = (vocabulary, chosen.flashlight, *(_identity(path) for path in files))
+    if key not in shared:
+        shared[key] = _flashlight(version, vocabulary, chosen.flashlight)
+    return shared[key]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what two names of one file have in common."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _results(config: PipelineConfig, lag: int = 0) -> ResultBuilder:
+    """Return what times words; the steps of buffered streams lag behind what was heard."""
+    return ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay - lag)
+
+
+def _buffer(config: PipelineConfig) -> BufferConfig:
+    acoustic = config.acoustic
+    chunk, left, right = (
+        round(1000 * seconds / acoustic.ms_per_timestep)
+        for seconds in (config.chunk_size, config.left_padding_size, config.right_padding_size)
+    )
+    return BufferConfig(
+        chunk, left, right, acoustic.stride, acoustic.ms_per_timestep, acoustic.features.n_mels
+    )
+
+
+def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:
+    return Vocabulary.load(existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type)
 
 
 def _flashlight(

@@ -149,7 +149,7 @@ class Deployment:
         with model.usage.measured():
             if self._builder:
                 precise = self._runnable(graph)
-                recognition.write_engine(precise, pipeline, folder, self._target, self._builder)
+                recognition.write_engine(precise, pipeline, graph, folder, self._builder)
             else:
                 recognition.write_acoustic_model(
                     self._source, pipeline, graph, folder, self._target

@@ -62,7 +62,7 @@ class EngineBuilder:
             UnsupportedError: The library is not installed, or there is no GPU and none is named.
             UsageError: The named GPU is none that the library builds for.
         """
-        self._target = target
+        self.target = target
         self._library = load_library(target.runtime)
         self._capability = target.compute_capability or capability_here()
         if target.runtime == TENSORRT_RTX:
@@ -77,7 +77,7 @@ class EngineBuilder:
     def stamp(self) -> dict[str, str]:
         """What an engine must be told apart by: it runs nowhere else."""
         return {
-            STAMP_LIBRARY: self._target.runtime,
+            STAMP_LIBRARY: self.target.runtime,
             STAMP_VERSION: str(self._library.__version__),
             STAMP_GPU: self._capability,
         }
@@ -96,10 +96,10 @@ class EngineBuilder:
         parser = trt.OnnxParser(network, logger)
         if not parser.parse_from_file(str(graph)):
             reason = parser.get_error(0).desc() if parser.num_errors else "no reason given"
-            raise UnsupportedError(f"{self._target.runtime} cannot read {graph.name}: {reason}")
+            raise UnsupportedError(f"{self.target.runtime} cannot read {graph.name}: {reason}")
         config = builder.create_builder_config()
         config.add_optimization_profile(_profile(builder, inputs, frames))
-        if self._target.runtime == TENSORRT_RTX:
+        if self.target.runtime == TENSORRT_RTX:
             config.num_compute_capabilities = 1
             config.set_compute_capability(self._architecture(), 0)
         self._load_timings(config)
@@ -107,7 +107,7 @@ class EngineBuilder:
         engine = builder.build_serialized_network(network, config)
         if engine is None:
             raise OutOfResourceError(
-                f"{self._target.runtime} gives no engine for {graph.name}",
+                f"{self.target.runtime} gives no engine for {graph.name}",
                 hint="its own log lines say why; most often memory does not suffice",
             )
         self._save_timings(config)
@@ -119,24 +119,23 @@ class EngineBuilder:
         if name not in known:
             offered = ", ".join(f"{one[2:-1]}.{one[-1]}" for one in known if one.startswith("SM"))
             raise UsageError(
-                f"{self._target.runtime} builds no engine for compute capability "
-                f"{self._capability}",
+                f"{self.target.runtime} builds no engine for compute capability {self._capability}",
                 hint=f"it builds for {offered}",
             )
         return known[name]
 
     def _load_timings(self, config: Any) -> None:  # noqa: ANN401 - as above
-        path = self._target.timing_cache
+        path = self.target.timing_cache
         if path is None:
             return
-        if self._target.runtime == TENSORRT_RTX:
+        if self.target.runtime == TENSORRT_RTX:
             raise UsageError(f"{TENSORRT_RTX} measures no timings, so it has no timing cache")
         cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
 
     def _save_timings(self, config: Any) -> None:  # noqa: ANN401 - as above
-        if self._target.timing_cache:
-            self._target.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        if self.target.timing_cache:
+            self.target.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
 def lower(graph: Path, precision: str, target: Path) -> Path:

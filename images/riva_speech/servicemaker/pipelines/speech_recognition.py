@@ -31,8 +31,8 @@ from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.engines import EngineBuilder, Frames
-from riva_speech.servicemaker.families import ctc
-from riva_speech.servicemaker.pipelines import decoders
+from riva_speech.servicemaker.families import ctc, models, transducer
+from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
 from riva_speech.servicemaker.targets import Target
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
@@ -49,7 +49,9 @@ _FIRST_SUFFIX = "-first"
 _USUAL_FRAMES = 1000
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
-_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
+_DEFAULT_BUFFERED_CHUNK = 0.8
+_DEFAULT_BUFFERED_PADDING = 1.6
+_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
 DEFAULT_TARGET = Target()
 # What Triton's Python backend loads; the Python that it starts must have this package.
 _MODEL_FILE = "model.py"
@@ -82,17 +84,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk_size",
         type=float,
         metavar="SECONDS",
-        help="new audio a step: for streams one of the model's look-aheads (default: its first), "
-        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); "
-        "where both are built, a look-ahead is for streams",
+        help="new audio a step: for streams one of a cache-aware model's look-aheads (default: its "
+        f"first), for others any (default: {_DEFAULT_BUFFERED_CHUNK:g}), for whole utterances the "
+        f"longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); where both are built, a "
+        "look-ahead is for streams",
     )
-    parser.add_argument(
-        "--padding_size",
-        type=float,
-        metavar="SECONDS",
-        default=_DEFAULT_OFFLINE_PADDING,
-        help="context on both sides of a longer recording's chunks (default: %(default)g)",
+    defaults = (
+        f"(default: {_DEFAULT_BUFFERED_PADDING:g} for streams, {_DEFAULT_OFFLINE_PADDING:g} for "
+        "the chunks of longer recordings; cache-aware streams have none)"
     )
+    for name, text in (
+        ("left_padding_size", f"context before a chunk {defaults}"),
+        ("right_padding_size", f"context after a chunk {defaults}"),
+        ("padding_size", "both of the two above"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
     parser.add_argument(
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
@@ -107,9 +113,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
-        f"(but for {agreement.TOLERANCE:.0%} of the steps; default: report on noise)",
+        f"(but for {agreement.TOLERANCE:.0%}% of the steps; default: report on noise)",
     )
     decoders.add_arguments(parser, _boolean)
+    official.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
             f"--endpointing.{field.name}",
@@ -149,12 +156,15 @@ def build(
         artifacts[f"{component}-{name}"] = folder / name
         source.extract(name, folder / name)
     if getattr(options, "nn.weights") == _INT8:
+        if acoustic.transducer:
+            raise UnsupportedError("--nn.weights=int8 is not in this version for RNN-T and TDT")
         _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
     for name, path in decoders.artifacts(source, acoustic, options, folder).items():
         artifacts[f"{_DECODER}-{name}"] = path
     metadata = {
         "pipeline": NAME,
         "weights": getattr(options, "nn.weights"),
+        "engine": official.recorded(options),
         "pipelines": [one.to_mapping() for one in pipelines],
     }
     return metadata, artifacts
@@ -189,6 +199,7 @@ def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
 
 def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[PipelineConfig]:
     _check(acoustic, options)
+    official.check(options, acoustic.head)
     online = not options.offline if options.streaming is None else options.streaming
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
@@ -210,7 +221,7 @@ def _check(acoustic: AcousticConfig, options: argparse.Namespace) -> None:
         raise UsageError(
             f"--ms_per_timestep={options.ms_per_timestep} is wrong: this model's is {stride}"
         )
-    for option in ("chunk_size", "padding_size"):
+    for option in ("chunk_size", "padding_size", "left_padding_size", "right_padding_size"):
         value = getattr(options, option)
         if value is not None and (value < 0 or abs(value * 1000 / stride % 1) > 1e-6):  # noqa: PLR2004 - rounding
             raise UsageError(
@@ -224,9 +235,11 @@ def _online(
     name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
 ) -> PipelineConfig:
     if not acoustic.streaming:
-        raise UnsupportedError(
-            "the model is not cache-aware, and streams need that in this version",
-            hint="build it for whole utterances with --offline",
+        chunk = chunk_size or _DEFAULT_BUFFERED_CHUNK
+        return _padded(name, ONLINE, acoustic, options, chunk, _DEFAULT_BUFFERED_PADDING)
+    if any(_paddings(options, 0.0)):
+        raise UsageError(
+            "the model is cache-aware: its streams need no padding", hint="leave the option out"
         )
     sizes = {_chunk_seconds(acoustic, one): one for one in reversed(acoustic.streaming)}
     chosen = chunk_size or _chunk_seconds(acoustic, acoustic.streaming[0])
@@ -264,18 +277,42 @@ def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> floa
 def _offline(
     name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
 ) -> PipelineConfig:
-    """Configure a pipeline for whole utterances; its longest run must fit the model's positions."""
-    padding = options.padding_size
-    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - 2 * padding
-    chunk = chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
+    """Configure a pipeline for whole utterances."""
+    chunk = chunk_size
+    if chunk is None:
+        context = sum(_paddings(options, _DEFAULT_OFFLINE_PADDING))
+        longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - context
+        chunk = min(_DEFAULT_OFFLINE_CHUNK, longest)
+    return _padded(name, OFFLINE, acoustic, options, chunk, _DEFAULT_OFFLINE_PADDING)
+
+
+def _paddings(options: argparse.Namespace, default: float) -> tuple[float, float]:
+    """Return the seconds of context left and right of a chunk."""
+    both = default if options.padding_size is None else options.padding_size
+    given = (options.left_padding_size, options.right_padding_size)
+    left, right = (both if one is None else one for one in given)
+    return left, right
+
+
+def _padded(
+    name: str,
+    kind: str,
+    acoustic: AcousticConfig,
+    options: argparse.Namespace,
+    chunk: float,
+    padding: float,
+) -> PipelineConfig:
+    """Configure a pipeline whose runs have context; they must fit the model's positions."""
+    left, right = _paddings(options, padding)
+    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - left - right
     if not 0 < chunk <= longest:
         raise UsageError(
-            f"--chunk_size={chunk:g} with --padding_size={padding:g} on both sides is longer than "
-            f"the model's {acoustic.max_steps} steps",
+            f"--chunk_size={chunk:g} with {left:g} s and {right:g} s of padding is longer than the "
+            f"model's {acoustic.max_steps} steps",
             hint=f"choose at most {max(longest, 0):g} s, or less padding",
         )
-    plain = replace(acoustic, streaming=())
-    return replace(_pipeline(name, OFFLINE, plain, options, chunk), padding_size=padding)
+    plain = _pipeline(name, kind, replace(acoustic, streaming=()), options, chunk)
+    return replace(plain, left_padding_size=left, right_padding_size=right)
 
 
 def _pipeline(
@@ -287,7 +324,7 @@ def _pipeline(
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
-        decoder=decoders.configure(options),
+        decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
     )
 
@@ -328,17 +365,26 @@ class AcousticModel:
 def acoustic_models(
     pipeline: PipelineConfig, target: Target = DEFAULT_TARGET
 ) -> list[AcousticModel]:
-    """Return a pipeline's graphs: one for whole utterances, two for streams."""
+    """Return a pipeline's graphs: one for whole utterances, two for cache-aware streams.
+
+    A transducer has one more, its prediction network and joint.
+    """
     directory = f"{target.directory_prefix}{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
-        offline = AcousticModel(f"{directory}-offline", ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)
-        return [offline]
-    following = ctc.streaming_graph_name(pipeline.streaming)
-    first = ctc.streaming_graph_name(pipeline.streaming, first=True)
-    return [
-        AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
-        AcousticModel(f"{directory}{_FIRST_SUFFIX}", first, loading.FIRST_ACOUSTIC_MODEL),
-    ]
+        directory += "-offline"
+    if not pipeline.acoustic.streaming:
+        graphs = [AcousticModel(directory, ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)]
+    else:
+        following = ctc.streaming_graph_name(pipeline.streaming)
+        first = ctc.streaming_graph_name(pipeline.streaming, first=True)
+        graphs = [
+            AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
+            AcousticModel(f"{directory}{_FIRST_SUFFIX}", first, loading.FIRST_ACOUSTIC_MODEL),
+        ]
+    if pipeline.acoustic.transducer:
+        name, graph = f"{directory}-decoder-joint", transducer.DECODER_JOINT_GRAPH
+        graphs.append(AcousticModel(name, graph, loading.DECODER_JOINT_MODEL))
+    return graphs
 
 
 def pipeline_directory(pipeline: PipelineConfig) -> str:
@@ -377,7 +423,7 @@ def write_acoustic_model(
     source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
     """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
-    config = _acoustic_config(pipeline, folder.name, target)
+    config = _acoustic_config(pipeline, model, target)
     version = write_model(folder, config)
     _link(source.graph(model), version / GRAPH_FILE)
     for path in source.weights():
@@ -387,34 +433,50 @@ def write_acoustic_model(
 
 
 def write_engine(
-    graph: Path, pipeline: PipelineConfig, folder: Path, target: Target, builder: EngineBuilder
+    graph: Path,
+    pipeline: PipelineConfig,
+    model: AcousticModel,
+    folder: Path,
+    builder: EngineBuilder,
 ) -> None:
-    """Write an acoustic model's folder with the engine that a graph becomes."""
-    config = _acoustic_config(pipeline, folder.name, target)
-    first = folder.name.endswith(_FIRST_SUFFIX)
+    """Write an acoustic model's folder with the engine that a graph becomes.
+
+    Raises:
+        UnsupportedError: The graph is a transducer's prediction network and joint.
+    """
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        raise UnsupportedError(
+            f"{model.directory} decodes a transducer, and this version makes no engine of that",
+            hint="deploy with --runtime=onnxruntime",
+        )
+    config = _acoustic_config(pipeline, model, builder.target)
+    first = model.parameter == loading.FIRST_ACOUSTIC_MODEL
     engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
     version = write_model(folder, replace(config, parameters=builder.stamp))
     (version / PLAN_FILE).write_bytes(engine)
 
 
-def _acoustic_config(pipeline: PipelineConfig, name: str, target: Target) -> ModelConfig:
-    inputs, outputs = _tensors(pipeline)
-    return ModelConfig(name, target.backend, 1, inputs, outputs, on_gpu=target.on_gpu)
+def _acoustic_config(pipeline: PipelineConfig, model: AcousticModel, target: Target) -> ModelConfig:
+    batch, (inputs, outputs) = 1, _tensors(pipeline)
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        batch, (inputs, outputs) = 0, _decoder_joint_tensors(pipeline.acoustic)
+    name = model.directory
+    return ModelConfig(name, target.backend, batch, inputs, outputs, on_gpu=target.on_gpu)
 
 
 def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
     """Return how many feature frames a pipeline gives its graph at once.
 
-    A stream's chunks are all of one size but for its ``first``; whole utterances are cut where they
-    are longer than a chunk with padding on both sides.
+    The chunks of a cache-aware stream are all of one size but for its ``first``; everything else is
+    cut where it is longer than a chunk with padding on both sides.
     """
-    if pipeline.type == ONLINE:
+    if pipeline.acoustic.streaming:
         streaming = pipeline.streaming
         following = streaming.history_frames + streaming.chunk_frames
         count = streaming.first_frames if first else following
         return Frames(count, count, count)
     frame_ms = pipeline.acoustic.features.frame_ms
-    longest = pipeline.chunk_size + 2 * pipeline.padding_size
+    longest = pipeline.left_padding_size + pipeline.chunk_size + pipeline.right_padding_size
     most = round(1000 * longest) // frame_ms
     least = pipeline.acoustic.ms_per_timestep // frame_ms
     return Frames(least, min(most, _USUAL_FRAMES), most)
@@ -486,7 +548,11 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("length", "INT64", (1,), per_entry=True),
     ]
     outputs = [Tensor("logprobs", "FP32", (-1, -1))]
-    if pipeline.type == OFFLINE:
+    lengths = Tensor("encoded_lengths", "INT64", (1,), per_entry=True)
+    if config := pipeline.acoustic.transducer:
+        outputs = [Tensor("outputs", "FP32", (config.encoder_width, -1))]
+    if not pipeline.acoustic.streaming:
+        outputs += [lengths] if config else []
         return tuple(inputs), tuple(outputs)
     streaming = pipeline.streaming
     caches = [
@@ -495,6 +561,32 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("cache_last_channel{}_len", "INT64", (1,), per_entry=True),
     ]
     inputs += [replace(tensor, name=tensor.name.format("")) for tensor in caches]
-    outputs.append(Tensor("encoded_lengths", "INT64", (1,), per_entry=True))
+    outputs.append(lengths)
     outputs += [replace(tensor, name=tensor.name.format("_next")) for tensor in caches]
     return tuple(inputs), tuple(outputs)
+
+
+def _decoder_joint_tensors(
+    acoustic: AcousticConfig,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and outputs of a transducer's second graph; all have their batch.
+
+    The batch is not the first dimension of its states, so Triton leaves batches to the caller.
+    """
+    config = acoustic.transducer
+    assert config is not None  # only transducers have this graph
+    layers, width = config.state_shape
+    inputs = (
+        Tensor("encoder_outputs", "FP32", (-1, config.encoder_width, -1)),
+        Tensor("targets", "INT32", (-1, -1)),
+        Tensor("target_length", "INT32", (-1,)),
+        Tensor("input_states_1", "FP32", (layers, -1, width)),
+        Tensor("input_states_2", "FP32", (layers, -1, width)),
+    )
+    outputs = (
+        Tensor("outputs", "FP32", (-1, -1, -1, -1)),
+        Tensor("prednet_lengths", "INT32", (-1,)),
+        Tensor("output_states_1", "FP32", (layers, -1, width)),
+        Tensor("output_states_2", "FP32", (layers, -1, width)),
+    )
+    return inputs, outputs
