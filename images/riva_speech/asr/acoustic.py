@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     LogProbs = NDArray[np.float32]
 
 
-# The log-mel energy of silence, as NeMo's buffered streaming takes it.
-_SILENCE = -16.635
+# What an empty buffer is filled with: the number that NeMo 3 fills it with.
+_EMPTY = 0.0
 _TAIL_SECONDS = 0.5
 
 
@@ -128,9 +128,9 @@ class BufferedAcousticModel:
         return steps * self._config.ms_per_timestep / 1000
 
     def start(self) -> BufferState:
-        """Return the state of a stream that has heard nothing: a buffer of silence."""
+        """Return the state of a stream that has heard nothing: an empty buffer."""
         frames = self._config.total_steps * self._config.stride
-        return BufferState(np.full((self._config.n_mels, frames), _SILENCE, np.float32))
+        return BufferState(np.full((self._config.n_mels, frames), _EMPTY, np.float32))
 
     def wanted_frames(self, state: BufferState) -> int:
         """Return how many new frames the next step takes."""
@@ -144,7 +144,7 @@ class BufferedAcousticModel:
         """
         size = self.wanted_frames(state)
         missing = size - chunk.shape[1]
-        filled = np.pad(chunk, ((0, 0), (0, missing)), constant_values=_SILENCE)
+        filled = np.pad(chunk, ((0, 0), (0, missing)), constant_values=_EMPTY)
         state.frames = np.concatenate([state.frames[:, size:], filled], axis=1)
         encoded = self._model(normalise(state.frames, self._normalize, ddof=0))
         begin = len(encoded) - self.delay_steps - self._config.chunk_steps
