@@ -35,6 +35,7 @@ class Target:
 
     ``compute_capability`` names the GPU that engines are for, such as 8.9; empty stands for this
     machine's. ``allow_unrun`` accepts models that cannot run here, and so are not verified.
+    ``optimize`` stores graphs as ONNX Runtime rewrites them.
     """
 
     runtime: str = ONNX_RUNTIME
@@ -43,6 +44,7 @@ class Target:
     compute_capability: str = ""
     timing_cache: Path | None = None
     allow_unrun: bool = False
+    optimize: bool = False
 
     def __post_init__(self) -> None:
         """Refuse, with a UsageError, what does not go together."""
@@ -51,6 +53,8 @@ class Target:
                 f"--runtime={self.runtime} does not go with --triton_backend={PYTHON}",
                 hint="the Python backend runs ONNX Runtime",
             )
+        if self.optimize and self.runtime != ONNX_RUNTIME:
+            raise UsageError(f"--optimize is for --runtime={ONNX_RUNTIME}")
         engine_options = (self.precision != FP32, self.compute_capability, self.timing_cache)
         if any(engine_options) and not self.is_engine:
             raise UsageError(

@@ -35,6 +35,7 @@ from riva_speech.servicemaker.families import ctc, models, transducer
 from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
 from riva_speech.servicemaker.targets import Target
+from riva_speech.sessions.onnx import save_optimised
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 
 if TYPE_CHECKING:
@@ -425,9 +426,13 @@ def write_acoustic_model(
     """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
     config = _acoustic_config(pipeline, model, target)
     version = write_model(folder, config)
-    _link(source.graph(model), version / GRAPH_FILE)
-    for path in source.weights():
-        _link(path, version / path.name)
+    if target.optimize:
+        weights = ctc.SHARED_WEIGHTS
+        save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
+    else:
+        _link(source.graph(model), version / GRAPH_FILE)
+        for path in source.weights():
+            _link(path, version / path.name)
     if target.backend == "python":
         (version / _MODEL_FILE).write_text(_ACOUSTIC_CODE)
 
