@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from support.triton_server import TRITON
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,6 +52,12 @@ REQUIREMENTS: dict[str, Callable[[], str]] = {
     ),
     "docker": _no_engine,
     "emulation": lambda: "" if _EMULATOR.exists() else "this kernel runs no aarch64 programs",
+    "rtx": lambda: (
+        "" if find_spec("tensorrt_rtx") else "TensorRT for RTX is not installed (extra 'rtx')"
+    ),
+    "triton": lambda: (
+        "" if TRITON else "RIVA_TEST_TRITON names no environment with Triton's server"
+    ),
 }
 
 

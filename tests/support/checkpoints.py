@@ -19,7 +19,10 @@ LETTERS = list(" abcdefghijklmnopqrstuvwxyz'")
 
 @dataclass(frozen=True)
 class Architecture:
-    """What distinguishes the checkpoints that tests convert."""
+    """What distinguishes the checkpoints that tests convert.
+
+    ``blocks`` makes a convolutional encoder, ``head`` is ctc, rnnt, tdt or hybrid (RNN-T and CTC).
+    """
 
     cache_aware: bool
     bpe: bool
@@ -28,6 +31,16 @@ class Architecture:
     width: int = 32
     layers: int = 2
     positions: int = 2000
+    blocks: str = ""
+    head: str = "ctc"
+
+    @property
+    def class_name(self) -> str:
+        """NeMo's class for it."""
+        middle = {"ctc": "CTCModel", "hybrid": "HybridRNNTCTC"}.get(self.head, "RNNT")
+        if self.head == "ctc":
+            return f"EncDec{middle}{'BPE' if self.bpe else ''}"
+        return f"EncDec{middle}{'BPE' if self.bpe else ''}Model"
 
 
 ARCHITECTURES = {
@@ -40,13 +53,34 @@ ARCHITECTURES = {
     "conformer-offline-char": Architecture(
         cache_aware=False, bpe=False, subsampling="striding", factor=4
     ),
+    "conformer-offline-bpe": Architecture(
+        cache_aware=False, bpe=True, subsampling="striding", factor=4
+    ),
+    "jasper-char": Architecture(cache_aware=False, bpe=False, blocks="jasper", factor=2),
+    "quartznet-char": Architecture(cache_aware=False, bpe=False, blocks="quartznet", factor=2),
+    "citrinet-bpe": Architecture(cache_aware=False, bpe=True, blocks="citrinet"),
+    "hybrid-offline-bpe": Architecture(cache_aware=False, bpe=True, head="hybrid"),
+    "hybrid-streaming-char": Architecture(cache_aware=True, bpe=False, head="hybrid"),
 }
+
+TRANSDUCERS = {
+    "rnnt-offline-bpe": Architecture(cache_aware=False, bpe=True, head="rnnt"),
+    "rnnt-offline-char": Architecture(
+        cache_aware=False, bpe=False, head="rnnt", subsampling="striding", factor=4
+    ),
+    "rnnt-streaming-bpe": Architecture(cache_aware=True, bpe=True, head="rnnt"),
+    "tdt-offline-bpe": Architecture(cache_aware=False, bpe=True, head="tdt"),
+    "hybrid-offline-bpe": ARCHITECTURES["hybrid-offline-bpe"],
+    "hybrid-streaming-char": ARCHITECTURES["hybrid-streaming-char"],
+}
+
+DURATIONS = [0, 1, 2, 3, 4]
 
 
 def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) -> None:
     """Make a model with random weights and save it as a ``.nemo``."""
     import torch  # noqa: PLC0415 - comes with the extra nemo
-    from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE  # noqa: PLC0415
+    from nemo.collections.asr import models  # noqa: PLC0415
     from nemo.utils import logging as nemo_log  # noqa: PLC0415
     from omegaconf import OmegaConf, open_dict  # noqa: PLC0415
 
@@ -57,16 +91,37 @@ def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) ->
         folder = path.parent / f"{path.stem}-tokenizer"
         _train_tokenizer(folder)
         config["tokenizer"] = {"dir": str(folder), "type": "bpe"}
-    kind = EncDecCTCModelBPE if architecture.bpe else EncDecCTCModel
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = kind(cfg=OmegaConf.create(config))
+        model = getattr(models, architecture.class_name)(cfg=OmegaConf.create(config))
         with torch.no_grad():
-            model.decoder.decoder_layers[0].weight *= 20
-            model.decoder.decoder_layers[0].bias[-1] -= 10
+            _make_talkative(model, architecture)
         with open_dict(model.cfg):  # transcribe looks for it in the checkpoint
             model.cfg.validation_ds = {"manifest_filepath": None}
         model.eval().save_to(str(path))
+
+
+def _make_talkative(model: Any, architecture: Architecture) -> None:
+    """Scale up what chooses tokens, so that they follow the sound and each other."""
+    if architecture.head in ("ctc", "hybrid"):
+        head = model.decoder if architecture.head == "ctc" else model.ctc_decoder
+        head.decoder_layers[0].weight *= 20
+        head.decoder_layers[0].bias[-1] -= 10
+    if architecture.head == "ctc":
+        return
+    import torch  # noqa: PLC0415 - as above
+
+    model.eval()
+    noise = torch.randn(1, 80, 400)
+    encoded = model.encoder(audio_signal=noise, length=torch.tensor([400]))[0][0]
+    joint, outputs = model.joint, model.joint.joint_net[-1]
+    joint.enc.weight *= 3 / (encoded.std(dim=1) + 1e-3)
+    joint.enc.bias[:] = -(joint.enc.weight @ encoded.mean(dim=1))
+    joint.pred.weight *= 3
+    for parameter in model.decoder.parameters():
+        parameter.mul_(5)
+    outputs.weight *= 2
+    outputs.bias[len(joint.vocabulary)] += 1 if architecture.head == "tdt" else 3
 
 
 def _config(architecture: Architecture) -> dict[str, Any]:
@@ -88,33 +143,107 @@ def _config(architecture: Architecture) -> dict[str, Any]:
             "dither": 1e-5,
             "pad_to": 0,
         },
-        "encoder": {
-            "_target_": "nemo.collections.asr.modules.ConformerEncoder",
-            "feat_in": 80,
-            "n_layers": architecture.layers,
-            "d_model": architecture.width,
-            "subsampling": architecture.subsampling,
-            "subsampling_factor": architecture.factor,
-            "subsampling_conv_channels": 16,
-            "causal_downsampling": streaming,
-            "n_heads": 4,
-            "att_context_size": [[70, 6], [70, 1]] if streaming else [-1, -1],
-            "att_context_style": "chunked_limited" if streaming else "regular",
-            "xscaling": False,
-            "pos_emb_max_len": architecture.positions,
-            "conv_kernel_size": 9,
-            "conv_norm_type": "layer_norm" if streaming else "batch_norm",
-            "conv_context_size": "causal" if streaming else None,
-        },
-        "decoder": {
-            "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
-            "feat_in": architecture.width,
-            "num_classes": -1 if architecture.bpe else len(LETTERS),
-            "vocabulary": [] if architecture.bpe else LETTERS,
-        },
+        "encoder": _convolutions(architecture) if architecture.blocks else _conformer(architecture),
+        **_head(architecture),
         # Parts of real checkpoints that conversion must leave alone.
         "optim": {"name": "adamw", "lr": 1e-3},
     }
+
+
+def _conformer(architecture: Architecture) -> dict[str, Any]:
+    streaming = architecture.cache_aware
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+        "feat_in": 80,
+        "n_layers": architecture.layers,
+        "d_model": architecture.width,
+        "subsampling": architecture.subsampling,
+        "subsampling_factor": architecture.factor,
+        "subsampling_conv_channels": 16,
+        "causal_downsampling": streaming,
+        "n_heads": 4,
+        "att_context_size": [[70, 6], [70, 1]] if streaming else [-1, -1],
+        "att_context_style": "chunked_limited" if streaming else "regular",
+        "xscaling": False,
+        "pos_emb_max_len": architecture.positions,
+        "conv_kernel_size": 9,
+        "conv_norm_type": "layer_norm" if streaming else "batch_norm",
+        "conv_context_size": "causal" if streaming else None,
+    }
+
+
+def _convolutions(architecture: Architecture) -> dict[str, Any]:
+    """Return a few blocks of the kind that Jasper, QuartzNet or Citrinet is made of."""
+    block: dict[str, Any] = {
+        "filters": architecture.width,
+        "repeat": 2,
+        "kernel": [11],
+        "stride": [1],
+        "dilation": [1],
+        "dropout": 0.0,
+        "residual": True,
+        "separable": architecture.blocks != "jasper",
+    }
+    if architecture.blocks == "citrinet":
+        block |= {
+            "se": True,
+            "se_context_size": -1,
+            "stride_last": True,
+            "residual_mode": "stride_add",
+        }
+    first = {**block, "repeat": 1, "residual": False}
+    strides = [[2]] * (architecture.factor // 2).bit_length()
+    return {
+        "_target_": "nemo.collections.asr.modules.ConvASREncoder",
+        "feat_in": 80,
+        "activation": "relu",
+        "conv_mask": True,
+        "jasper": [
+            {**first, "stride": strides[0]},
+            *({**block, "stride": stride} for stride in strides[1:]),
+            block,
+            {**first, "kernel": [1]},
+        ],
+    }
+
+
+def _head(architecture: Architecture) -> dict[str, Any]:
+    ctc = {
+        "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+        "feat_in": architecture.width,
+        "num_classes": -1 if architecture.bpe else len(LETTERS),
+        "vocabulary": [] if architecture.bpe else LETTERS,
+    }
+    if architecture.head == "ctc":
+        return {"decoder": ctc}
+    extra = len(DURATIONS) if architecture.head == "tdt" else 0
+    transducer: dict[str, Any] = {
+        "model_defaults": {"enc_hidden": architecture.width, "pred_hidden": 24, "joint_hidden": 28},
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.RNNTDecoder",
+            "normalization_mode": None,
+            "random_state_sampling": False,
+            "blank_as_pad": True,
+            "prednet": {"pred_hidden": 24, "pred_rnn_layers": 2, "dropout": 0.1},
+        },
+        "joint": {
+            "_target_": "nemo.collections.asr.modules.RNNTJoint",
+            "log_softmax": None,
+            "num_extra_outputs": extra,
+            "fuse_loss_wer": True,
+            "fused_batch_size": 4,
+            "jointnet": {"joint_hidden": 28, "activation": "relu", "dropout": 0.1},
+        },
+        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": 5}},
+        "loss": {"loss_name": "default"},
+    }
+    if extra:
+        arguments = {"fastemit_lambda": 0.0, "durations": DURATIONS, "sigma": 0.02, "omega": 0.1}
+        transducer["loss"] = {"loss_name": "tdt", "tdt_kwargs": arguments}
+        transducer["decoding"] |= {"model_type": "tdt", "durations": DURATIONS}
+    if architecture.head == "hybrid":
+        transducer["aux_ctc"] = {"ctc_loss_weight": 0.3, "decoder": ctc}
+    return transducer
 
 
 def _train_tokenizer(folder: Path) -> None:

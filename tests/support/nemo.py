@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
@@ -14,11 +16,13 @@ from riva_speech.servicemaker.nemo2riva import ConvertOptions, convert
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from riva_speech.asr.loading import Recognizer
 
+# The geometry of buffered streams, in seconds.
+BUFFERED_CHUNK = 0.8
+BUFFERED_PADDING = 1.6
 NO_ENDPOINTING = EndpointingConfig(stop_history=0)
 
 
@@ -39,13 +43,28 @@ class Pair:
 
 
 def deploy(
-    checkpoint: Path, folder: Path, *, look_aheads: list[float], options: tuple[str, ...] = ()
+    checkpoint: Path,
+    folder: Path,
+    *,
+    look_aheads: list[float],
+    head: str | None = None,
+    options: tuple[str, ...] = (),
 ) -> list[Recognizer]:
-    """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead."""
+    """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead.
+
+    A model without look-aheads is deployed for buffered streams.
+    """
     riva = folder / "model.riva"
-    convert(ConvertOptions(checkpoint, riva, None, force=True, device="cpu", onnx_opset=17))
+    convert(
+        ConvertOptions(
+            checkpoint, riva, None, force=True, device="cpu", onnx_opset=17, decoder=head
+        )
+    )
     builds = {"offline": ["--offline"]}
     builds |= {f"streaming-{size:g}": [f"--chunk_size={size}"] for size in look_aheads}
+    if not look_aheads:
+        sizes = [f"--chunk_size={BUFFERED_CHUNK}", f"--padding_size={BUFFERED_PADDING}"]
+        builds["streaming-buffered"] = sizes
     rmirs = []
     for name, chunk in builds.items():
         rmirs.append(str(folder / f"{name}.rmir"))
@@ -56,21 +75,31 @@ def deploy(
     return load_recognizers(models)
 
 
-def make_pair(checkpoint: Path, folder: Path, options: tuple[str, ...] = ()) -> Pair:
+def make_pair(
+    checkpoint: Path, folder: Path, head: str | None = None, options: tuple[str, ...] = ()
+) -> Pair:
     """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has.
 
-    ``options`` are riva-build's.
+    Of a hybrid the ``head`` is taken: ctc or rnnt. ``options`` are riva-build's.
     """
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
 
     model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     model.preprocessor.featurizer.dither = 0.0
     model.preprocessor.featurizer.pad_to = 0
-    cache_aware = model.encoder.att_context_style == "chunked_limited"
+    cache_aware = getattr(model.encoder, "att_context_style", "") == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
+    if hasattr(model, "ctc_decoder"):
+        model.change_decoding_strategy(decoder_type="ctc" if head == "ctc" else "rnnt")
     step = 0.01 * model.encoder.subsampling_factor
     look_aheads = [step * (right + 1) for _, right in sizes]
-    return Pair(model, deploy(checkpoint, folder, look_aheads=look_aheads, options=options))
+    deployed = deploy(checkpoint, folder, look_aheads=look_aheads, head=head, options=options)
+    return Pair(model, deployed)
+
+
+def is_transducer(model: Any) -> bool:
+    """Whether a model in NeMo decodes with a transducer head."""
+    return getattr(model, "cur_decoder", "rnnt") == "rnnt" and hasattr(model, "joint")
 
 
 def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,12 +119,28 @@ def nemo_log_probs(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float
     import torch  # noqa: PLC0415 - optional
 
     with torch.no_grad():
-        log_probs, length, _ = model(
-            input_signal=torch.from_numpy(samples)[None],
-            input_signal_length=torch.tensor([len(samples)]),
+        log_probs = getattr(model, "ctc_decoder", model.decoder)(
+            encoder_output=_encoded(model, samples)
         )
-    result: NDArray[np.float32] = log_probs[0, : int(length)].numpy()
+    result: NDArray[np.float32] = log_probs[0].numpy()
     return result
+
+
+def nemo_encoded(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the steps of NeMo's encoder for a whole utterance, [steps, width]."""
+    result: NDArray[np.float32] = _encoded(model, samples)[0].T.numpy()
+    return result
+
+
+def _encoded(model: Any, samples: NDArray[np.float32]) -> Any:
+    import torch  # noqa: PLC0415 - optional
+
+    with torch.no_grad():
+        features, length = model.preprocessor(
+            input_signal=torch.from_numpy(samples)[None], length=torch.tensor([len(samples)])
+        )
+        encoded, length = model.encoder(audio_signal=features, length=length)
+    return encoded[:, :, : int(length)]
 
 
 def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) -> list[str]:
@@ -110,10 +155,37 @@ def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) 
     return [" ".join(hypothesis.text.split()) for hypothesis in hypotheses]
 
 
+def as_nemo_writes(text: str) -> str:
+    """Return a text without the spaces before punctuation, which NeMo takes out."""
+    return text.replace(" '", "'")
+
+
+def nemo_buffered_text(
+    model: Any, samples: NDArray[np.float32], *, chunk: float, padding: float
+) -> str:
+    """Run NeMo's buffered streaming of a CTC model; return what it heard."""
+    import torch  # noqa: PLC0415 - optional
+    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+        AudioFeatureIterator,
+        FrameBatchASR,
+    )
+
+    stride = 0.01 * model.encoder.subsampling_factor
+    buffered = FrameBatchASR(model, frame_len=chunk, total_buffer=chunk + 2 * padding, batch_size=1)
+    delay = round((chunk + padding) / stride)
+    padded = np.pad(samples, (0, int(delay * stride * 16000)))
+    reader = AudioFeatureIterator(padded, chunk, buffered.raw_preprocessor, torch.device("cpu"))
+    buffered.set_frame_reader(reader)
+    return " ".join(buffered.transcribe(round(chunk / stride), delay).split())
+
+
 def nemo_stream(
     model: Any, samples: NDArray[np.float32], right: int
 ) -> tuple[list[NDArray[np.float32]], str]:
-    """Run NeMo's cache-aware streaming; return each step's log-probabilities, and the text."""
+    """Run NeMo's cache-aware streaming; return each step's log-probabilities, and the text.
+
+    A transducer gives no log-probabilities.
+    """
     import torch  # noqa: PLC0415 - optional
     from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
         CacheAwareStreamingAudioBuffer,
@@ -123,25 +195,26 @@ def nemo_stream(
     buffer = CacheAwareStreamingAudioBuffer(model)
     buffer.append_audio(samples)
     channel, time, length = model.encoder.get_initial_cache_state(batch_size=1)
-    previous, steps, text = None, [], ""
+    previous, hypotheses, steps, text = None, None, [], ""
     for number, (chunk, chunk_length) in enumerate(buffer):
         drop = model.encoder.streaming_cfg.drop_extra_pre_encoded if number else 0
         with torch.inference_mode():
             before = 0 if previous is None else len(previous[0])
-            previous, texts, channel, time, length, _, log_probs, total = (
-                model.conformer_stream_step(
-                    processed_signal=chunk,
-                    processed_signal_length=chunk_length,
-                    cache_last_channel=channel,
-                    cache_last_time=time,
-                    cache_last_channel_len=length,
-                    keep_all_outputs=buffer.is_buffer_empty(),
-                    previous_pred_out=previous,
-                    drop_extra_pre_encoded=drop,
-                    return_log_probs=True,
-                )
+            previous, texts, channel, time, length, hypotheses, *rest = model.conformer_stream_step(
+                processed_signal=chunk,
+                processed_signal_length=chunk_length,
+                cache_last_channel=channel,
+                cache_last_time=time,
+                cache_last_channel_len=length,
+                keep_all_outputs=buffer.is_buffer_empty(),
+                previous_hypotheses=hypotheses,
+                previous_pred_out=previous,
+                drop_extra_pre_encoded=drop,
+                return_log_probs=not is_transducer(model),
             )
-        steps.append(log_probs[0, : int(total[0]) - before].numpy())
+        if rest:
+            log_probs, total = rest
+            steps.append(log_probs[0, : int(total[0]) - before].numpy())
         text = texts[0]
     model.encoder.set_default_att_context_size(list(model.encoder.att_context_size_all[0]))
     return steps, " ".join(getattr(text, "text", text).split())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from riva_speech.audio.features import normalise
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from riva_speech.asr.pipeline import StreamingConfig
@@ -17,6 +21,11 @@ if TYPE_CHECKING:
     LogProbs = NDArray[np.float32]
 
 
+# What an empty buffer is filled with: the number that NeMo 3 fills it with.
+_EMPTY = 0.0
+_TAIL_SECONDS = 0.5
+
+
 class OfflineAcousticModel:
     """Encodes whole utterances."""
 
@@ -24,15 +33,48 @@ class OfflineAcousticModel:
         self._session = session
 
     def __call__(self, features: Features) -> LogProbs:
-        """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1]."""
+        """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1].
+
+        A transducer's encoder gives its own steps instead, [steps, width].
+        """
         outputs = self._session.run(
             {
                 "audio_signal": features[np.newaxis],
                 "length": np.array([features.shape[1]], np.int64),
             }
         )
-        log_probs: LogProbs = outputs["logprobs"][0]
-        return log_probs
+        return _first_of_batch(outputs)
+
+
+def _first_of_batch(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
+    """Return what a CTC model or a transducer's encoder gives, steps first."""
+    is_ctc = "logprobs" in outputs
+    steps: LogProbs = outputs["logprobs"][0] if is_ctc else outputs["outputs"][0].T
+    return steps
+
+
+@dataclass(frozen=True)
+class BufferConfig:
+    """The geometry of buffered streaming, in encoder steps of ``stride`` feature frames each."""
+
+    chunk_steps: int
+    left_steps: int
+    right_steps: int
+    stride: int
+    ms_per_timestep: int
+    n_mels: int
+
+    @property
+    def total_steps(self) -> int:
+        """The length of the buffer."""
+        return self.left_steps + self.chunk_steps + self.right_steps
+
+
+@dataclass
+class BufferState:
+    """The last feature frames of one stream, [n_mels, frames], before normalisation."""
+
+    frames: Features
 
 
 @dataclass
@@ -48,6 +90,67 @@ class EncoderState:
     history: Features | None = None
 
 
+class StreamingModel(Protocol):
+    """Encodes streams; each has a state, of a kind that the model alone knows."""
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it, in seconds."""
+
+    def start(self) -> Any:  # noqa: ANN401 - see above
+        """Return the state of a stream that has heard nothing."""
+
+    def wanted_frames(self, state: Any) -> int:  # noqa: ANN401 - see above
+        """Return how many new frames the next step takes."""
+
+    def step(self, state: Any, chunk: Features) -> LogProbs:  # noqa: ANN401 - see above
+        """Encode the next frames, [n_mels, t], and advance the state."""
+
+
+class BufferedAcousticModel:
+    """Encodes streams with a model for whole utterances, as NeMo's buffered streaming does.
+
+    Each step encodes a buffer of the last seconds, and keeps what lies ``right`` frames before its
+    end: so every kept step has heard what comes before and after it.
+    """
+
+    def __init__(self, model: OfflineAcousticModel, config: BufferConfig, normalize: str) -> None:
+        self._model = model
+        self._config = config
+        self._normalize = normalize
+        # What is kept lags behind by the right padding, and by one step more, as in NeMo.
+        self.delay_steps = config.right_steps + 1
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it until its end is kept."""
+        steps = self.delay_steps + self._config.chunk_steps
+        return steps * self._config.ms_per_timestep / 1000
+
+    def start(self) -> BufferState:
+        """Return the state of a stream that has heard nothing: an empty buffer."""
+        frames = self._config.total_steps * self._config.stride
+        return BufferState(np.full((self._config.n_mels, frames), _EMPTY, np.float32))
+
+    def wanted_frames(self, state: BufferState) -> int:
+        """Return how many new frames the next step takes."""
+        del state
+        return self._config.chunk_steps * self._config.stride
+
+    def step(self, state: BufferState, chunk: Features) -> LogProbs:
+        """Encode the buffer with the next frames, [n_mels, t], at its end.
+
+        Only the last chunk of a stream may be shorter than ``wanted_frames``.
+        """
+        size = self.wanted_frames(state)
+        missing = size - chunk.shape[1]
+        filled = np.pad(chunk, ((0, 0), (0, missing)), constant_values=_EMPTY)
+        state.frames = np.concatenate([state.frames[:, size:], filled], axis=1)
+        encoded = self._model(normalise(state.frames, self._normalize, ddof=0))
+        begin = len(encoded) - self.delay_steps - self._config.chunk_steps
+        return encoded[begin : begin + self._config.chunk_steps]
+
+
 class StreamingAcousticModel:
     """Encodes streams chunk by chunk with a cache-aware model.
 
@@ -60,6 +163,15 @@ class StreamingAcousticModel:
         self._first = first
         self._following = following
         self._config = config
+
+    @property
+    def tail_seconds(self) -> float:
+        """How much silence a stream needs behind it.
+
+        Streaming models may emit a word some steps after they have heard it, so the end of a
+        stream is heard out: without that, words that end with the audio can be lost.
+        """
+        return _TAIL_SECONDS
 
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""
@@ -96,8 +208,7 @@ class StreamingAcousticModel:
         state.time = outputs["cache_last_time_next"]
         state.channel_length = outputs["cache_last_channel_next_len"]
         state.history = self._last_frames(signal)
-        log_probs: LogProbs = outputs["logprobs"][0, : int(outputs["encoded_lengths"][0])]
-        return log_probs
+        return _first_of_batch(outputs)[: int(outputs["encoded_lengths"][0])]
 
     def _last_frames(self, signal: Features) -> Features:
         """Return what the next chunk looks back to, behind zeros where there is not enough."""

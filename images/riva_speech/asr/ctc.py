@@ -56,8 +56,12 @@ class Hypothesis:
 class Decoder(Protocol):
     """Turns the log-probabilities of one stream into words, utterance by utterance.
 
-    However a stream's steps are grouped, its utterances are the same.
+    However a stream's steps are grouped, its utterances are the same. For a transducer the steps
+    are its encoder's, [steps, width].
     """
+
+    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
+        """Tell which of the next steps are blank; ``accept`` takes them afterwards, in pieces."""
 
     def accept(self, log_probs: LogProbs) -> None:
         """Take the next steps, [steps, tokens + 1]."""
@@ -78,6 +82,12 @@ class Decoding(Protocol):
 
     def start(self) -> Decoder:
         """Return the decoder of a new stream."""
+
+
+def blank_steps(log_probs: LogProbs) -> NDArray[np.bool_]:
+    """Tell where the blank, the last of a CTC model's tokens, is the most probable one."""
+    blanks: NDArray[np.bool_] = log_probs.argmax(axis=1) == log_probs.shape[1] - 1
+    return blanks
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,10 @@ class GreedyDecoder:
         if len(best):
             self._last = int(best[-1])
         self._steps += len(best)
+
+    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
+        """Tell which of the next steps are blank."""
+        return blank_steps(log_probs)
 
     def best(self) -> Hypothesis:
         """Return what the utterance is so far."""

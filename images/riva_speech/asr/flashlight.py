@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.asr.ctc import Hypothesis, Tokens
+from riva_speech.asr.ctc import Hypothesis, Tokens, blank_steps
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.vocabulary import VocabularyType, Word
 
@@ -164,6 +164,10 @@ class FlashlightDecoder:
         self._padding = ((0, 0), (0, int(by_words)))
         self._steps = 0
         self._begin()
+
+    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
+        """Tell which of the next steps are blank."""
+        return blank_steps(log_probs)
 
     def accept(self, log_probs: LogProbs) -> None:
         """Take the next steps, [steps, tokens + 1]."""

@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml
 from riva_speech.asr import flashlight
-from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.acoustic import (
+    BufferConfig,
+    BufferedAcousticModel,
+    OfflineAcousticModel,
+    StreamingAcousticModel,
+)
 from riva_speech.asr.ctc import GreedyDecoding
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
+from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.audio.features import LogMel
-from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
-from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.errors import DamagedArchiveError
+from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.ctc import Decoding
     from riva_speech.asr.pipeline import FlashlightConfig
+    from riva_speech.sessions import SessionOpener
 
 # Lexicons and language models by the files that they were read from: pipelines of one RMIR have
 # the same ones.
@@ -39,12 +46,11 @@ VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
 LEXICON_FILE = "lexicon.txt"
 LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
-# The file of a deployed acoustic model.
-GRAPH_FILE = "model.onnx"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
-# model, and for streams the one that begins them.
+# model, for streams the one that begins them, and a transducer's prediction network and joint.
 ACOUSTIC_MODEL = "acoustic_model"
 FIRST_ACOUSTIC_MODEL = "first_acoustic_model"
+DECODER_JOINT_MODEL = "decoder_joint_model"
 
 
 def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
@@ -60,19 +66,42 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
-def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = None) -> Recognizer:
+def load_recognizer(
+    folder: Path,
+    *,
+    threads: int = 0,
+    open_session: SessionOpener | None = None,
+    shared: Shared | None = None,
+) -> Recognizer:
     """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
 
-    What ``shared`` holds already is not loaded again, and what is loaded is added to it.
+    ``open_session`` opens the graphs, each by its folder: where the pipeline is a model of Triton,
+    these are run by Triton too. What ``shared`` holds already is not loaded again, and what is
+    loaded is added to it.
     """
     version = folder / repository.VERSION
+    open_session = open_session or opener(threads)
     config = _read_pipeline(version / PIPELINE_FILE)
-    log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
-    decoding = _decoding(version, config, {} if shared is None else shared)
-    results = ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay)
-    session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
+    log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
+    decoding: Decoding
+    if config.acoustic.transducer:
+        joint = open_session(_acoustic_folder(folder, DECODER_JOINT_MODEL))
+        vocabulary = _vocabulary(version, config)
+        search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
+        decoding = TransducerDecoding(search, vocabulary)
+    else:
+        decoding = _decoding(version, config, {} if shared is None else shared)
+    session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
+    if config.is_buffered:
+        buffered = BufferedAcousticModel(
+            OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
+        )
+        return StreamingRecognizer(
+            config, log_mel, buffered, decoding, _results(config, buffered.delay_steps)
+        )
+    results = _results(config)
     if config.type == ONLINE:
-        first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
+        first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(first, session, config.streaming)
         return StreamingRecognizer(config, log_mel, model, decoding, results)
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
@@ -80,9 +109,7 @@ def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = N
 
 def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
     """Return a pipeline's way of decoding, or its fallback where a library is missing."""
-    vocabulary = Vocabulary.load(
-        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
-    )
+    vocabulary = _vocabulary(version, config)
     chosen = config.decoder
     if chosen.type != flashlight.NAME:
         return GreedyDecoding(vocabulary)
@@ -110,13 +137,33 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _results(config: PipelineConfig, lag: int = 0) -> ResultBuilder:
+    """Return what times words; the steps of buffered streams lag behind what was heard."""
+    return ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay - lag)
+
+
+def _buffer(config: PipelineConfig) -> BufferConfig:
+    acoustic = config.acoustic
+    chunk, left, right = (
+        round(1000 * seconds / acoustic.ms_per_timestep)
+        for seconds in (config.chunk_size, config.left_padding_size, config.right_padding_size)
+    )
+    return BufferConfig(
+        chunk, left, right, acoustic.stride, acoustic.ms_per_timestep, acoustic.features.n_mels
+    )
+
+
+def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:
+    return Vocabulary.load(existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type)
+
+
 def _flashlight(
     version: Path, vocabulary: Vocabulary, config: FlashlightConfig
 ) -> FlashlightDecoding:
     model = version / LANGUAGE_MODEL_FILE
     lexicon = None
     if not config.use_lexicon_free_decoding:
-        path = _existing(version / LEXICON_FILE)
+        path = existing(version / LEXICON_FILE)
         try:
             lexicon = Lexicon.load(path, vocabulary)
         except ValueError as error:
@@ -135,18 +182,8 @@ def _read_pipeline(path: Path) -> PipelineConfig:
         raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
 
 
-def _graph(folder: Path, parameter: str) -> Path:
+def _acoustic_folder(folder: Path, parameter: str) -> Path:
     name = repository.read_config(folder).parameters.get(parameter, "")
     if not name or "/" in name:
         raise DamagedArchiveError(f"the configuration of {folder} names no {parameter}")
-    repository.read_config(folder.parent / name)
-    return _existing(folder.parent / name / repository.VERSION / GRAPH_FILE)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ArtifactMissingError(
-            f"{path} is missing from the model repository",
-            hint="deploy the model again with riva-deploy -f",
-        )
-    return path
+    return folder.parent / name

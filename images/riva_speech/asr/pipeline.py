@@ -17,7 +17,9 @@ from riva_speech.text.vocabulary import VocabularyType
 ONLINE = "online"
 OFFLINE = "offline"
 
-DECODERS = ("greedy", "flashlight")
+# What decodes transducers; the others decode CTC models.
+TRANSDUCER_DECODER = "nemo"
+DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 
 _LONGEST_WINDOW_MS = 60_000
 _WIDEST_BEAM = 4096
@@ -112,10 +114,27 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class TransducerConfig:
+    """What is particular to RNN-T and TDT models.
+
+    ``durations`` are the steps that a TDT model's last outputs stand for; RNN-T models have none.
+    One encoder step, a vector of ``encoder_width`` numbers, gives at most ``max_symbols`` tokens.
+    The two states of the prediction network have the shape [layers, batch, width], of which
+    ``state_shape`` is [layers, width].
+    """
+
+    durations: tuple[int, ...]
+    max_symbols: int
+    encoder_width: int
+    state_shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class AcousticConfig:
     """What the acoustic model is: the facts that nemo2riva reads from the checkpoint.
 
-    ``max_steps`` is the number of encoder steps that its positional encodings reach.
+    ``max_steps`` is the number of encoder steps that its positional encodings reach. Models with
+    a ``transducer`` give encoder steps, all others log-probabilities of a CTC head.
     """
 
     features: FeatureConfig
@@ -123,6 +142,19 @@ class AcousticConfig:
     ms_per_timestep: int
     max_steps: int
     streaming: tuple[StreamingConfig, ...] = ()
+    transducer: TransducerConfig | None = None
+
+    @property
+    def stride(self) -> int:
+        """Feature frames an encoder step."""
+        return self.ms_per_timestep // self.features.frame_ms
+
+    @property
+    def head(self) -> str:
+        """What makes tokens of encoder steps: ``ctc``, ``rnnt`` or ``tdt``."""
+        if self.transducer is None:
+            return "ctc"
+        return "tdt" if self.transducer.durations else "rnnt"
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain YAML values."""
@@ -138,6 +170,7 @@ class AcousticConfig:
                 ms_per_timestep=int(values["ms_per_timestep"]),
                 max_steps=int(values["max_steps"]),
                 streaming=tuple(_streaming(entry) for entry in values["streaming"]),
+                transducer=_transducer(values.get("transducer")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
@@ -151,7 +184,8 @@ class PipelineConfig:
 
     ``name`` is what clients put into ``RecognitionConfig.model``; ``type`` is ``online`` for
     streaming and ``offline`` for whole utterances. An offline pipeline decodes ``chunk_size``
-    seconds at once, with ``padding_size`` seconds of context on both sides of longer audio.
+    seconds at once, with the paddings as context on both sides of longer audio. So does an online
+    one whose acoustic model is not cache-aware: it encodes each chunk with what lies around it.
     """
 
     name: str
@@ -159,9 +193,15 @@ class PipelineConfig:
     language_code: str
     acoustic: AcousticConfig
     chunk_size: float
-    padding_size: float = 0.0
+    left_padding_size: float = 0.0
+    right_padding_size: float = 0.0
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether streams run through a model for whole utterances, in overlapping buffers."""
+        return self.type == ONLINE and not self.acoustic.streaming
 
     @property
     def streaming(self) -> StreamingConfig:
@@ -181,25 +221,33 @@ class PipelineConfig:
             UnsupportedError: A decoder that this version does not have.
         """
         try:
+            # Archives of the first version have one padding for both sides.
+            both = values.get("padding_size", 0.0)
             config = cls(
                 name=str(values["name"]),
                 type=str(values["type"]),
                 language_code=str(values["language_code"]),
                 acoustic=AcousticConfig.from_mapping(values["acoustic"]),
                 chunk_size=float(values["chunk_size"]),
-                padding_size=float(values["padding_size"]),
+                left_padding_size=float(values.get("left_padding_size", both)),
+                right_padding_size=float(values.get("right_padding_size", both)),
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the pipeline's description is malformed: {error}"
             ) from error
         for decoder in (config.decoder.type, config.decoder.fallback or DECODERS[0]):
             if decoder not in DECODERS:
                 raise UnsupportedError(f"decoder {decoder!r} is not supported")
-        if config.type == ONLINE and not config.acoustic.streaming:
-            raise DamagedArchiveError("an online pipeline has no streaming graph")
+        if (config.decoder.type == TRANSDUCER_DECODER) != bool(config.acoustic.transducer):
+            raise DamagedArchiveError(
+                f"decoder {config.decoder.type!r} does not fit a {config.acoustic.head} head"
+            )
+        paddings = (config.left_padding_size, config.right_padding_size)
+        if not config.chunk_size > 0 or not all(0 <= one < math.inf for one in paddings):
+            raise DamagedArchiveError("a pipeline's chunks and paddings are not durations")
         return config
 
 
@@ -228,6 +276,21 @@ def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
         channel_cache=(int(layers), int(time), int(width)),
         time_cache=(int(time_layers), int(time_width), int(kernel)),
     )
+
+
+def _transducer(values: Any) -> TransducerConfig | None:  # noqa: ANN401 - from YAML
+    if values is None:
+        return None
+    layers, width = values["state_shape"]
+    config = TransducerConfig(
+        durations=tuple(int(one) for one in values["durations"]),
+        max_symbols=int(values["max_symbols"]),
+        encoder_width=int(values["encoder_width"]),
+        state_shape=(int(layers), int(width)),
+    )
+    if config.max_symbols < 1 or any(one < 0 for one in config.durations):
+        raise ValueError("a transducer's durations and symbols are counts")
+    return config
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any YAML value

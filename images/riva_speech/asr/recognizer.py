@@ -12,15 +12,12 @@ from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
-    from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingAcousticModel
+    from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingModel
     from riva_speech.asr.ctc import Decoding, Hypothesis
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.audio.features import Features, LogMel, Samples
 
-# Streaming models may emit a word some steps after they have heard it, so the end of a stream is
-# heard out with silence: without it, words that end with the audio can be lost.
-_TAIL_SECONDS = 0.5
 _NO_ENDPOINTING = EndpointingConfig(stop_history=0)
 
 
@@ -50,19 +47,18 @@ class OfflineRecognizer:
         """Encode features, [n_mels, frames], in one run, or chunk by chunk where they are long.
 
         Attention over an hour would take more memory than any machine has, so each chunk is
-        encoded with ``padding_size`` seconds of context, whose steps are then cut off.
+        encoded with some context on both sides, whose steps are then cut off.
         """
-        chunk, padding = (
-            self._frames(self.config.chunk_size),
-            self._frames(self.config.padding_size),
-        )
+        chunk = self._frames(self.config.chunk_size)
+        before = self._frames(self.config.left_padding_size)
+        after = self._frames(self.config.right_padding_size)
         total = features.shape[1]
         if total <= chunk:
             return self.acoustic(features)
         pieces = []
         for begin in range(0, total, chunk):
-            left = min(begin, padding)
-            window = features[:, begin - left : begin + chunk + padding]
+            left = min(begin, before)
+            window = features[:, begin - left : begin + chunk + after]
             encoded = self.acoustic(window)
             is_last = begin + chunk >= total
             end = None if is_last else (left + chunk) // self._stride
@@ -72,8 +68,7 @@ class OfflineRecognizer:
     @property
     def _stride(self) -> int:
         """Feature frames an encoder step."""
-        acoustic = self.config.acoustic
-        return acoustic.ms_per_timestep // acoustic.features.frame_ms
+        return self.config.acoustic.stride
 
     def _frames(self, seconds: float) -> int:
         """Return a duration as feature frames, rounded to whole encoder steps."""
@@ -87,7 +82,7 @@ class StreamingRecognizer:
 
     config: PipelineConfig
     log_mel: LogMel
-    acoustic: StreamingAcousticModel
+    acoustic: StreamingModel
     decoding: Decoding
     results: ResultBuilder
 
@@ -151,7 +146,8 @@ class Stream:
 
     def _hear_out(self) -> None:
         rate = self._recognizer.config.acoustic.features.sample_rate
-        tail = self._features.accept(np.zeros(int(_TAIL_SECONDS * rate), np.float32))
+        seconds = self._recognizer.acoustic.tail_seconds
+        tail = self._features.accept(np.zeros(int(seconds * rate), np.float32))
         self._pending = np.concatenate([self._pending, tail, self._features.finish()], axis=1)
         while self._pending.shape[1]:
             self._decoder.accept(self._encode(self._take_chunk()))
@@ -170,8 +166,7 @@ class Stream:
     def _step(self, chunk: Features) -> list[Result]:
         """Decode a chunk, cut where utterances end."""
         log_probs = self._encode(chunk)
-        blank = log_probs.shape[1] - 1
-        ends = self._endpointer.accept(log_probs.argmax(axis=1) == blank)
+        ends = self._endpointer.accept(self._decoder.blanks(log_probs))
         *ended, rest = np.split(log_probs, [max(0, end - self._steps) for end in ends])
         self._steps += len(log_probs)
         finals = []

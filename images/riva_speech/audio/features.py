@@ -168,12 +168,15 @@ class LogMelStream:
         return samples - np.float32(self._extractor.config.preemphasis) * previous
 
 
-def normalise(features: Features, how: str) -> Features:
-    """Normalise a whole utterance's features, [n_mels, t], as NeMo's ``normalize_batch`` does."""
+def normalise(features: Features, how: str, *, ddof: int = 1) -> Features:
+    """Normalise a whole utterance's features, [n_mels, t], as NeMo's ``normalize_batch`` does.
+
+    NeMo's buffered streaming divides by the number of frames, which is a ``ddof`` of 0.
+    """
     if how == "NA" or not features.shape[1]:
         return features
     mean = features.mean(axis=1, keepdims=True)
     # One frame has no spread: NeMo takes 0 then.
-    spread = features.std(axis=1, ddof=1, keepdims=True) if features.shape[1] > 1 else 0.0
+    spread = features.std(axis=1, ddof=ddof, keepdims=True) if features.shape[1] > 1 else 0.0
     normalised: Features = (features - mean) / (spread + np.float32(_NORMALISATION_FLOOR))
     return normalised.astype(np.float32)

@@ -32,7 +32,14 @@ _ARTIFACT_PREFIX = "nemo:"
 _MODULES = "nemo.collections.asr.modules."
 # What a configuration may have built: modules of NeMo that compute, and nothing that reads
 # files or starts anything.
-_ALLOWED_MODULES = {"AudioToMelSpectrogramPreprocessor", "ConformerEncoder", "ConvASRDecoder"}
+_ALLOWED_MODULES = {
+    "AudioToMelSpectrogramPreprocessor",
+    "ConformerEncoder",
+    "ConvASRDecoder",
+    "ConvASREncoder",
+    "RNNTDecoder",
+    "RNNTJoint",
+}
 # ${name} points to another value; ${name:...} calls a resolver, which may read the environment.
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 
@@ -139,6 +146,7 @@ def checked_module(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UnsupportedError: The class is not on the allow-list, or a value calls a resolver.
     """
+    section = _modern(section)
     target = str(section.get("_target_", ""))
     name = target.rsplit(".", 1)[-1]
     if not target.startswith(_MODULES) or name not in _ALLOWED_MODULES:
@@ -149,6 +157,16 @@ def checked_module(section: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: value for key, value in section.items() if key != "_target_"}
     _refuse_code(values)
     return {"_target_": _MODULES + name, **values}
+
+
+def _modern(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Turn the spelling of NeMo's first releases, ``cls`` and ``params``, into today's."""
+    if "cls" not in section:
+        return section
+    params = section.get("params") or {}
+    if not isinstance(params, dict) or set(section) - {"cls", "params"}:
+        raise UnsupportedError(f"the module {section['cls']} is described in no known way")
+    return {"_target_": section["cls"], **params}
 
 
 def _refuse_code(value: object) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riva_speech.errors import UnsupportedError
-from riva_speech.servicemaker.families.ctc import share_weights
+from riva_speech.servicemaker.families.graphs import share_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

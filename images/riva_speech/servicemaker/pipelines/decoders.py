@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.asr import loading
-from riva_speech.asr.pipeline import DECODERS, DecoderConfig, FlashlightConfig
+from riva_speech.asr.pipeline import DECODERS, TRANSDUCER_DECODER, DecoderConfig, FlashlightConfig
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
 from riva_speech.text.lexicon import Lexicon, word_pieces
@@ -28,14 +28,14 @@ _REFUSED = {
     "os2s": "OpenSeq2Seq's decoder is gone from current releases too; use flashlight",
     "kaldi": "decoding with a WFST on a GPU is not in this version; use flashlight",
     "pass_through": "models that emit text themselves are not in this version",
-    "nemo": "it decodes RNN-T and TDT models, which are not in this version",
 }
+_FUSION = "language models for RNN-T and TDT are not in this version"
 _REFUSED_OPTIONS = {
     "--decoding_language_model_fst": _REFUSED["kaldi"],
     "--decoding_language_model_words": _REFUSED["kaldi"],
-    "--nemo_decoder.language_model_alpha": _REFUSED["nemo"],
-    "--nemo_decoder.language_model_file": _REFUSED["nemo"],
-    "--nemo_decoder.use_stateful_decoding": _REFUSED["nemo"],
+    "--nemo_decoder.language_model_alpha": _FUSION,
+    "--nemo_decoder.language_model_file": _FUSION,
+    "--nemo_decoder.use_stateful_decoding": "streams keep the state of their decoder in any case",
     "--os2s_decoder.beam_search_width": _REFUSED["os2s"],
     "--os2s_decoder.language_model_alpha": _REFUSED["os2s"],
     "--os2s_decoder.language_model_beta": _REFUSED["os2s"],
@@ -64,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
     parser.add_argument(
         "--decoder_type",
         type=_decoder_type,
-        default=DECODERS[0],
         metavar="{" + ",".join(DECODERS) + "}",
-        help="(default: %(default)s)",
+        help=f"(default: {DECODERS[0]}; {TRANSDUCER_DECODER} for RNN-T and TDT models, which have "
+        "no other)",
     )
     parser.add_argument(
         "--decoder_fallback",
@@ -143,13 +143,19 @@ def _one(reason: str) -> Callable[[str], int]:
     return check
 
 
-def configure(options: argparse.Namespace) -> DecoderConfig:
-    """Return the decoder that the options ask for.
+def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
+    """Return the decoder that the options ask for, for a model with this head.
 
     Raises:
         UsageError: A value that no search can have, or options that do not go together.
     """
-    kind = options.decoder_type
+    kind = options.decoder_type or (DECODERS[0] if head == "ctc" else TRANSDUCER_DECODER)
+    if (kind == TRANSDUCER_DECODER) == (head == "ctc"):
+        fitting = f"{DECODERS[0]} or flashlight" if head == "ctc" else TRANSDUCER_DECODER
+        raise UsageError(
+            f"--decoder_type={kind} does not decode a model with a {head} head",
+            hint=f"use {fitting}",
+        )
     _check(options)
     names = [field.name for field in fields(FlashlightConfig)]
     values = {name: getattr(options, f"flashlight_decoder.{name}") for name in names}

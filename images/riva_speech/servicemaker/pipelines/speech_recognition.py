@@ -30,9 +30,13 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
-from riva_speech.servicemaker.families import ctc
-from riva_speech.servicemaker.pipelines import decoders
+from riva_speech.servicemaker.engines import EngineBuilder, Frames
+from riva_speech.servicemaker.families import ctc, models, transducer
+from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
+from riva_speech.servicemaker.targets import Target
+from riva_speech.sessions.onnx import save_optimised
+from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 
 if TYPE_CHECKING:
     from riva_speech.archive import ArchiveReader
@@ -40,9 +44,22 @@ if TYPE_CHECKING:
 NAME = "speech_recognition"
 
 _INT8 = "int8"
+# What the name of the model that begins streams ends in.
+_FIRST_SUFFIX = "-first"
+# Most whole utterances are some ten seconds long: engines are the fastest there.
+_USUAL_FRAMES = 1000
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
-_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
+_DEFAULT_BUFFERED_CHUNK = 0.8
+_DEFAULT_BUFFERED_PADDING = 1.6
+_SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
+DEFAULT_TARGET = Target()
+# What Triton's Python backend loads; the Python that it starts must have this package.
+_MODEL_FILE = "model.py"
+_PIPELINE_CODE = (
+    "from riva_speech.triton.recognition import TritonPythonModel as TritonPythonModel\n"
+)
+_ACOUSTIC_CODE = "from riva_speech.triton.acoustic import TritonPythonModel as TritonPythonModel\n"
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
 _ACOUSTIC, _FEATURIZER, _DECODER = "acoustic_model", "featurizer", "decoder"
 
@@ -68,17 +85,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk_size",
         type=float,
         metavar="SECONDS",
-        help="new audio a step: for streams one of the model's look-aheads (default: its first), "
-        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); "
-        "where both are built, a look-ahead is for streams",
+        help="new audio a step: for streams one of a cache-aware model's look-aheads (default: its "
+        f"first), for others any (default: {_DEFAULT_BUFFERED_CHUNK:g}), for whole utterances the "
+        f"longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); where both are built, a "
+        "look-ahead is for streams",
     )
-    parser.add_argument(
-        "--padding_size",
-        type=float,
-        metavar="SECONDS",
-        default=_DEFAULT_OFFLINE_PADDING,
-        help="context on both sides of a longer recording's chunks (default: %(default)g)",
+    defaults = (
+        f"(default: {_DEFAULT_BUFFERED_PADDING:g} for streams, {_DEFAULT_OFFLINE_PADDING:g} for "
+        "the chunks of longer recordings; cache-aware streams have none)"
     )
+    for name, text in (
+        ("left_padding_size", f"context before a chunk {defaults}"),
+        ("right_padding_size", f"context after a chunk {defaults}"),
+        ("padding_size", "both of the two above"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
     parser.add_argument(
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
@@ -93,9 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
-        f"(but for {agreement.TOLERANCE:.0%} of the steps; default: report on noise)",
+        f"(but for {agreement.TOLERANCE:.0%}% of the steps; default: report on noise)",
     )
     decoders.add_arguments(parser, _boolean)
+    official.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
             f"--endpointing.{field.name}",
@@ -135,12 +157,15 @@ def build(
         artifacts[f"{component}-{name}"] = folder / name
         source.extract(name, folder / name)
     if getattr(options, "nn.weights") == _INT8:
+        if acoustic.transducer:
+            raise UnsupportedError("--nn.weights=int8 is not in this version for RNN-T and TDT")
         _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
     for name, path in decoders.artifacts(source, acoustic, options, folder).items():
         artifacts[f"{_DECODER}-{name}"] = path
     metadata = {
         "pipeline": NAME,
         "weights": getattr(options, "nn.weights"),
+        "engine": official.recorded(options),
         "pipelines": [one.to_mapping() for one in pipelines],
     }
     return metadata, artifacts
@@ -175,6 +200,7 @@ def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
 
 def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[PipelineConfig]:
     _check(acoustic, options)
+    official.check(options, acoustic.head)
     online = not options.offline if options.streaming is None else options.streaming
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
@@ -196,7 +222,7 @@ def _check(acoustic: AcousticConfig, options: argparse.Namespace) -> None:
         raise UsageError(
             f"--ms_per_timestep={options.ms_per_timestep} is wrong: this model's is {stride}"
         )
-    for option in ("chunk_size", "padding_size"):
+    for option in ("chunk_size", "padding_size", "left_padding_size", "right_padding_size"):
         value = getattr(options, option)
         if value is not None and (value < 0 or abs(value * 1000 / stride % 1) > 1e-6):  # noqa: PLR2004 - rounding
             raise UsageError(
@@ -210,9 +236,11 @@ def _online(
     name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
 ) -> PipelineConfig:
     if not acoustic.streaming:
-        raise UnsupportedError(
-            "the model is not cache-aware, and streams need that in this version",
-            hint="build it for whole utterances with --offline",
+        chunk = chunk_size or _DEFAULT_BUFFERED_CHUNK
+        return _padded(name, ONLINE, acoustic, options, chunk, _DEFAULT_BUFFERED_PADDING)
+    if any(_paddings(options, 0.0)):
+        raise UsageError(
+            "the model is cache-aware: its streams need no padding", hint="leave the option out"
         )
     sizes = {_chunk_seconds(acoustic, one): one for one in reversed(acoustic.streaming)}
     chosen = chunk_size or _chunk_seconds(acoustic, acoustic.streaming[0])
@@ -250,18 +278,42 @@ def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> floa
 def _offline(
     name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
 ) -> PipelineConfig:
-    """Configure a pipeline for whole utterances; its longest run must fit the model's positions."""
-    padding = options.padding_size
-    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - 2 * padding
-    chunk = chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
+    """Configure a pipeline for whole utterances."""
+    chunk = chunk_size
+    if chunk is None:
+        context = sum(_paddings(options, _DEFAULT_OFFLINE_PADDING))
+        longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - context
+        chunk = min(_DEFAULT_OFFLINE_CHUNK, longest)
+    return _padded(name, OFFLINE, acoustic, options, chunk, _DEFAULT_OFFLINE_PADDING)
+
+
+def _paddings(options: argparse.Namespace, default: float) -> tuple[float, float]:
+    """Return the seconds of context left and right of a chunk."""
+    both = default if options.padding_size is None else options.padding_size
+    given = (options.left_padding_size, options.right_padding_size)
+    left, right = (both if one is None else one for one in given)
+    return left, right
+
+
+def _padded(
+    name: str,
+    kind: str,
+    acoustic: AcousticConfig,
+    options: argparse.Namespace,
+    chunk: float,
+    padding: float,
+) -> PipelineConfig:
+    """Configure a pipeline whose runs have context; they must fit the model's positions."""
+    left, right = _paddings(options, padding)
+    longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - left - right
     if not 0 < chunk <= longest:
         raise UsageError(
-            f"--chunk_size={chunk:g} with --padding_size={padding:g} on both sides is longer than "
-            f"the model's {acoustic.max_steps} steps",
+            f"--chunk_size={chunk:g} with {left:g} s and {right:g} s of padding is longer than the "
+            f"model's {acoustic.max_steps} steps",
             hint=f"choose at most {max(longest, 0):g} s, or less padding",
         )
-    plain = replace(acoustic, streaming=())
-    return replace(_pipeline(name, OFFLINE, plain, options, chunk), padding_size=padding)
+    plain = _pipeline(name, kind, replace(acoustic, streaming=()), options, chunk)
+    return replace(plain, left_padding_size=left, right_padding_size=right)
 
 
 def _pipeline(
@@ -273,7 +325,7 @@ def _pipeline(
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
-        decoder=decoders.configure(options),
+        decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
     )
 
@@ -311,18 +363,29 @@ class AcousticModel:
     parameter: str
 
 
-def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
-    """Return a pipeline's graphs: one for whole utterances, two for streams."""
-    directory = f"riva-onnx-{pipeline.name}-am-streaming"
+def acoustic_models(
+    pipeline: PipelineConfig, target: Target = DEFAULT_TARGET
+) -> list[AcousticModel]:
+    """Return a pipeline's graphs: one for whole utterances, two for cache-aware streams.
+
+    A transducer has one more, its prediction network and joint.
+    """
+    directory = f"{target.directory_prefix}{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
-        offline = AcousticModel(f"{directory}-offline", ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)
-        return [offline]
-    following = ctc.streaming_graph_name(pipeline.streaming)
-    first = ctc.streaming_graph_name(pipeline.streaming, first=True)
-    return [
-        AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
-        AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
-    ]
+        directory += "-offline"
+    if not pipeline.acoustic.streaming:
+        graphs = [AcousticModel(directory, ctc.OFFLINE_GRAPH, loading.ACOUSTIC_MODEL)]
+    else:
+        following = ctc.streaming_graph_name(pipeline.streaming)
+        first = ctc.streaming_graph_name(pipeline.streaming, first=True)
+        graphs = [
+            AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
+            AcousticModel(f"{directory}{_FIRST_SUFFIX}", first, loading.FIRST_ACOUSTIC_MODEL),
+        ]
+    if pipeline.acoustic.transducer:
+        name, graph = f"{directory}-decoder-joint", transducer.DECODER_JOINT_GRAPH
+        graphs.append(AcousticModel(name, graph, loading.DECODER_JOINT_MODEL))
+    return graphs
 
 
 def pipeline_directory(pipeline: PipelineConfig) -> str:
@@ -330,14 +393,98 @@ def pipeline_directory(pipeline: PipelineConfig) -> str:
     return pipeline.name + PIPELINE_SUFFIX
 
 
+class Source:
+    """The graphs of an RMIR, each unpacked once, beside the weights that they share."""
+
+    def __init__(self, rmir: ArchiveReader, folder: Path) -> None:
+        self.rmir = rmir
+        self._folder = folder
+
+    def graph(self, model: AcousticModel) -> Path:
+        """Return a graph's file; its weights lie beside it."""
+        for path in self.weights():
+            self._unpacked(path.name)
+        return self._unpacked(model.graph)
+
+    def weights(self) -> list[Path]:
+        """Return the files that graphs refer to; they exist once a graph was asked for."""
+        prefix = f"{_ACOUSTIC}-"
+        names = [name for name in self.rmir.names if name.startswith(prefix)]
+        shared = [name.removeprefix(prefix) for name in names if not name.endswith(".onnx")]
+        return [self._folder / name for name in shared]
+
+    def _unpacked(self, name: str) -> Path:
+        path = self._folder / name
+        if not path.exists():
+            self.rmir.extract(f"{_ACOUSTIC}-{name}", path)
+        return path
+
+
 def write_acoustic_model(
-    rmir: ArchiveReader, pipeline: PipelineConfig, model: AcousticModel, target: Path
+    source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
-    """Write an acoustic model's folder; weights that this RMIR has given another are linked."""
-    inputs, outputs = _tensors(pipeline)
-    version = write_model(target, ModelConfig(target.name, "onnxruntime", 1, inputs, outputs))
-    rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
-    _extract_shared(rmir, f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", version / ctc.SHARED_WEIGHTS)
+    """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
+    config = _acoustic_config(pipeline, model, target)
+    version = write_model(folder, config)
+    if target.optimize:
+        weights = ctc.SHARED_WEIGHTS
+        save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
+    else:
+        _link(source.graph(model), version / GRAPH_FILE)
+        for path in source.weights():
+            _link(path, version / path.name)
+    if target.backend == "python":
+        (version / _MODEL_FILE).write_text(_ACOUSTIC_CODE)
+
+
+def write_engine(
+    graph: Path,
+    pipeline: PipelineConfig,
+    model: AcousticModel,
+    folder: Path,
+    builder: EngineBuilder,
+) -> None:
+    """Write an acoustic model's folder with the engine that a graph becomes.
+
+    Raises:
+        UnsupportedError: The graph is a transducer's prediction network and joint.
+    """
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        raise UnsupportedError(
+            f"{model.directory} decodes a transducer, and this version makes no engine of that",
+            hint="deploy with --runtime=onnxruntime",
+        )
+    config = _acoustic_config(pipeline, model, builder.target)
+    first = model.parameter == loading.FIRST_ACOUSTIC_MODEL
+    engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
+    version = write_model(folder, replace(config, parameters=builder.stamp))
+    (version / PLAN_FILE).write_bytes(engine)
+
+
+def _acoustic_config(pipeline: PipelineConfig, model: AcousticModel, target: Target) -> ModelConfig:
+    batch, (inputs, outputs) = 1, _tensors(pipeline)
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        batch, (inputs, outputs) = 0, _decoder_joint_tensors(pipeline.acoustic)
+    name = model.directory
+    return ModelConfig(name, target.backend, batch, inputs, outputs, on_gpu=target.on_gpu)
+
+
+def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
+    """Return how many feature frames a pipeline gives its graph at once.
+
+    The chunks of a cache-aware stream are all of one size but for its ``first``; everything else is
+    cut where it is longer than a chunk with padding on both sides.
+    """
+    if pipeline.acoustic.streaming:
+        streaming = pipeline.streaming
+        following = streaming.history_frames + streaming.chunk_frames
+        count = streaming.first_frames if first else following
+        return Frames(count, count, count)
+    frame_ms = pipeline.acoustic.features.frame_ms
+    longest = pipeline.left_padding_size + pipeline.chunk_size + pipeline.right_padding_size
+    most = round(1000 * longest) // frame_ms
+    least = pipeline.acoustic.ms_per_timestep // frame_ms
+    return Frames(least, min(most, _USUAL_FRAMES), most)
 
 
 def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
@@ -358,11 +505,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) -> None:
-    """Write the pipeline's own folder: features, vocabulary and configuration."""
-    references = {model.parameter: model.directory for model in acoustic_models(pipeline)}
+def write_pipeline(
+    rmir: ArchiveReader, pipeline: PipelineConfig, folder: Path, target: Target
+) -> None:
+    """Write the pipeline's own folder: features, vocabulary, configuration and Triton's way in."""
+    references = {model.parameter: model.directory for model in acoustic_models(pipeline, target)}
     config = ModelConfig(
-        name=target.name,
+        name=folder.name,
         backend="python",
         max_batch_size=1,
         inputs=(
@@ -375,6 +524,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
             Tensor("FINAL_TRANSCRIPTS_SCORE", "FP32", (-1,)),
             Tensor("FINAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("PARTIAL_TRANSCRIPTS", "STRING", (-1,)),
+            Tensor("PARTIAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("AUDIO_PROCESSED", "FP32", (1,)),
         ),
         parameters={
@@ -384,7 +534,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
         },
         stateful=pipeline.type == ONLINE,
     )
-    version = write_model(target, config)
+    version = write_model(folder, config)
     rmir.extract(f"{_FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{_DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
     for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE):
@@ -392,6 +542,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
             _extract_shared(rmir, f"{_DECODER}-{name}", version / name)
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
+    (version / _MODEL_FILE).write_text(_PIPELINE_CODE)
 
 
 def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -402,7 +553,11 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("length", "INT64", (1,), per_entry=True),
     ]
     outputs = [Tensor("logprobs", "FP32", (-1, -1))]
-    if pipeline.type == OFFLINE:
+    lengths = Tensor("encoded_lengths", "INT64", (1,), per_entry=True)
+    if config := pipeline.acoustic.transducer:
+        outputs = [Tensor("outputs", "FP32", (config.encoder_width, -1))]
+    if not pipeline.acoustic.streaming:
+        outputs += [lengths] if config else []
         return tuple(inputs), tuple(outputs)
     streaming = pipeline.streaming
     caches = [
@@ -411,6 +566,32 @@ def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor
         Tensor("cache_last_channel{}_len", "INT64", (1,), per_entry=True),
     ]
     inputs += [replace(tensor, name=tensor.name.format("")) for tensor in caches]
-    outputs.append(Tensor("encoded_lengths", "INT64", (1,), per_entry=True))
+    outputs.append(lengths)
     outputs += [replace(tensor, name=tensor.name.format("_next")) for tensor in caches]
     return tuple(inputs), tuple(outputs)
+
+
+def _decoder_joint_tensors(
+    acoustic: AcousticConfig,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and outputs of a transducer's second graph; all have their batch.
+
+    The batch is not the first dimension of its states, so Triton leaves batches to the caller.
+    """
+    config = acoustic.transducer
+    assert config is not None  # only transducers have this graph
+    layers, width = config.state_shape
+    inputs = (
+        Tensor("encoder_outputs", "FP32", (-1, config.encoder_width, -1)),
+        Tensor("targets", "INT32", (-1, -1)),
+        Tensor("target_length", "INT32", (-1,)),
+        Tensor("input_states_1", "FP32", (layers, -1, width)),
+        Tensor("input_states_2", "FP32", (layers, -1, width)),
+    )
+    outputs = (
+        Tensor("outputs", "FP32", (-1, -1, -1, -1)),
+        Tensor("prednet_lengths", "INT32", (-1,)),
+        Tensor("output_states_1", "FP32", (layers, -1, width)),
+        Tensor("output_states_2", "FP32", (layers, -1, width)),
+    )
+    return inputs, outputs

@@ -1,0 +1,245 @@
+"""Greedy decoding of RNN-T and TDT models.
+
+One graph holds prediction network and joint. For the tokens seen so far it scores a window of
+encoder steps at once; the search jumps to the first step there that is not blank, so there is one
+run a token and one a window of blanks, for a whole batch of utterances together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from riva_speech.asr.ctc import Hypothesis, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.pipeline import TransducerConfig
+    from riva_speech.sessions import Session
+    from riva_speech.text.vocabulary import Vocabulary
+
+    Encoded = NDArray[np.float32]
+    Integers = NDArray[np.int64]
+
+# Encoder steps that are scored at once. A token comes every three or four steps of speech.
+_WINDOW = 8
+
+
+@dataclass
+class SearchState:
+    """Where the searches of a batch of utterances stand.
+
+    ``last`` is the last token of each, the blank before the first; ``hidden`` and ``cell`` are the
+    states of the prediction network before it, [layers, batch, width]. ``position`` counts encoder
+    steps from the first that has not been scored to its end; ``symbols`` the tokens given there.
+    """
+
+    last: Integers
+    hidden: NDArray[np.float32]
+    cell: NDArray[np.float32]
+    position: Integers
+    symbols: Integers
+
+
+class GreedySearch:
+    """Takes the best token, and for TDT models the best duration, as NeMo's greedy decoding does.
+
+    Safe to share: what belongs to utterances is in a ``SearchState``.
+    """
+
+    def __init__(self, decoder_joint: Session, config: TransducerConfig, blank: int) -> None:
+        self._session = decoder_joint
+        self._config = config
+        self._blank = blank
+        self._durations = np.array(config.durations or (1,), np.int64)
+        # A blank that takes no time would be heard for ever: NeMo gives it one step.
+        self._reach = max(1, int(self._durations.max()))
+
+    def start(self, batch: int = 1) -> SearchState:
+        """Return the state of utterances of which nothing has been heard."""
+        layers, width = self._config.state_shape
+        states = np.zeros((2, layers, batch, width), np.float32)
+        return SearchState(
+            last=np.full(batch, self._blank, np.int64),
+            hidden=states[0],
+            cell=states[1],
+            position=np.zeros(batch, np.int64),
+            symbols=np.zeros(batch, np.int64),
+        )
+
+    def advance(self, state: SearchState, encoded: Sequence[Encoded]) -> list[Tokens]:
+        """Decode the next encoder steps of each utterance, [steps, width], and advance the state.
+
+        The tokens' steps count from the beginning of what is given. A duration may reach past its
+        end; the next call begins there.
+        """
+        lengths = np.array([len(steps) for steps in encoded], np.int64)
+        padded = _pad(encoded, int(lengths.max(initial=0)) + _WINDOW)
+        found: list[list[NDArray[Any]]] = []
+        while (active := np.flatnonzero(state.position < lengths)).size:
+            found.append(self._emit(state, active, padded, lengths))
+        state.position -= lengths
+        who, tokens = _collect(found)
+        return [_select(tokens, who == index, 0) for index in range(len(encoded))]
+
+    def _emit(
+        self, state: SearchState, active: Integers, padded: Encoded, lengths: Integers
+    ) -> list[NDArray[Any]]:
+        """Score one window of each active utterance; return who gave which token, where, how sure.
+
+        Whoever gives none moves to the end of its window.
+        """
+        begins = state.position[active]
+        scores, hidden, cell = self._score(state, active, padded)
+        tokens = scores[..., : self._blank + 1]
+        labels, skips = tokens.argmax(axis=2), self._skips(scores)
+        valid = np.minimum(lengths[active] - begins, _WINDOW)
+        stops = self._first_token(labels, skips, valid)
+        gives = stops < valid
+        rows, at = np.flatnonzero(gives), stops[gives]
+        state.position[active] = begins + stops
+        state.symbols[active[stops > 0]] = 0
+        who = active[gives]
+        state.last[who] = labels[rows, at]
+        state.hidden[:, who], state.cell[:, who] = hidden[:, rows], cell[:, rows]
+        where = state.position[who].copy()
+        self._move_on(state, who, skips[rows, at])
+        return [who, labels[rows, at], where, _posterior(tokens[rows, at], labels[rows, at])]
+
+    def _score(
+        self, state: SearchState, active: Integers, padded: Encoded
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Run the graph; return scores, [active, window, outputs], and the states that follow."""
+        steps = state.position[active, np.newaxis] + np.arange(_WINDOW)
+        outputs = self._session.run(
+            {
+                "encoder_outputs": padded[active[:, np.newaxis], steps].transpose(0, 2, 1),
+                "targets": state.last[active, np.newaxis].astype(np.int32),
+                "target_length": np.ones(len(active), np.int32),
+                "input_states_1": state.hidden[:, active],
+                "input_states_2": state.cell[:, active],
+            }
+        )
+        scores: NDArray[np.float32] = outputs["outputs"][:, :, 0]
+        return scores, outputs["output_states_1"], outputs["output_states_2"]
+
+    def _skips(self, scores: NDArray[np.float32]) -> Integers:
+        """Return how far each step of a window moves on: for TDT the best duration."""
+        if not self._config.durations:
+            return np.zeros(scores.shape[:2], np.int64)
+        return self._durations[scores[..., self._blank + 1 :].argmax(axis=2)]
+
+    def _first_token(self, labels: Integers, skips: Integers, valid: Integers) -> Integers:
+        """Return where each window's walk over blanks stops: at a token, or past its end.
+
+        Each step points at the one that follows if it is blank, else at itself. Following the
+        pointers of pointers takes as many rounds as the window's length has binary digits.
+        """
+        here = np.arange(_WINDOW + self._reach)
+        pointers = np.tile(here, (len(labels), 1))
+        goes_on = (labels == self._blank) & (here[:_WINDOW] < valid[:, np.newaxis])
+        pointers[:, :_WINDOW] += np.where(goes_on, np.maximum(skips, 1), 0)
+        for _ in range(_WINDOW.bit_length()):
+            pointers = np.take_along_axis(pointers, pointers, axis=1)
+        stops: Integers = pointers[:, 0]
+        return stops
+
+    def _move_on(self, state: SearchState, who: Integers, skips: Integers) -> None:
+        """Leave the step of a token where its duration says so, or the step has given enough."""
+        state.symbols[who] += 1
+        stuck = (skips == 0) & (state.symbols[who] >= self._config.max_symbols)
+        moves = np.where(stuck, 1, skips)
+        state.position[who] += moves
+        state.symbols[who[moves > 0]] = 0
+
+
+def _pad(encoded: Sequence[Encoded], steps: int) -> Encoded:
+    width = encoded[0].shape[1]
+    padded = np.zeros((len(encoded), steps, width), np.float32)
+    for row, utterance in zip(padded, encoded, strict=True):
+        row[: len(utterance)] = utterance
+    return padded
+
+
+def _posterior(scores: NDArray[np.float32], labels: Integers) -> NDArray[np.float32]:
+    """Return the share of each row's label among all tokens."""
+    exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chosen: NDArray[np.float32] = exponents[np.arange(len(labels)), labels] / exponents.sum(axis=1)
+    return chosen
+
+
+def _collect(found: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], Tokens]:
+    """Join what the runs gave: for each token whose it is, and the tokens."""
+    if not found:
+        return np.zeros(0, np.int64), Tokens.none()
+    who, labels, where, sure = map(np.concatenate, zip(*found, strict=True))
+    return who, Tokens(labels, where, sure)
+
+
+@dataclass(frozen=True)
+class TransducerDecoding:
+    """Greedy decoding of a transducer; what all streams share."""
+
+    search: GreedySearch
+    vocabulary: Vocabulary
+    name: str = "nemo"
+
+    def start(self) -> TransducerDecoder:
+        """Return the decoder of a new stream."""
+        return TransducerDecoder(self.search, self.vocabulary)
+
+
+class TransducerDecoder:
+    """Decodes one stream.
+
+    Which steps are blank is known only once they are decoded, so that is done when it is asked,
+    and ``accept`` then takes the tokens of the steps that it is given.
+    """
+
+    def __init__(self, search: GreedySearch, vocabulary: Vocabulary) -> None:
+        self._search = search
+        self._vocabulary = vocabulary
+        self._state = search.start()
+        self._ahead = Tokens.none()
+        self._steps_ahead = 0
+        self._steps = 0
+        self._tokens = Tokens.none()
+
+    def blanks(self, log_probs: Encoded) -> NDArray[np.bool_]:
+        """Decode the next encoder steps, [steps, width]; tell which of them gave no token."""
+        (self._ahead,) = self._search.advance(self._state, [log_probs])
+        self._steps_ahead = len(log_probs)
+        blank = np.ones(len(log_probs), np.bool_)
+        blank[self._ahead.steps] = False
+        return blank
+
+    def accept(self, log_probs: Encoded) -> None:
+        """Take the next encoder steps, [steps, width]."""
+        if not self._steps_ahead:
+            self.blanks(log_probs)
+        taken = self._ahead.steps < len(log_probs)
+        self._tokens += _select(self._ahead, taken, self._steps)
+        self._ahead = _select(self._ahead, ~taken, -len(log_probs))
+        self._steps_ahead -= len(log_probs)
+        self._steps += len(log_probs)
+
+    def best(self) -> Hypothesis:
+        """Return what the utterance is so far."""
+        words = self._vocabulary.words(self._tokens.ids.tolist())
+        return Hypothesis(self._tokens, tuple(words))
+
+    def end(self, count: int = 1) -> list[Hypothesis]:
+        """End the utterance; there is one hypothesis, however many are asked for."""
+        ended = self.best()
+        self._tokens = Tokens.none()
+        return [ended][:count]
+
+
+def _select(tokens: Tokens, mask: NDArray[np.bool_], offset: int) -> Tokens:
+    """Return some tokens, their steps counted from elsewhere."""
+    return Tokens(tokens.ids[mask], tokens.steps[mask] + offset, tokens.probabilities[mask])

@@ -1,0 +1,120 @@
+"""RNN-T and TDT against NeMo itself: the same checkpoint must give the same steps and words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from support.audio import babble
+from support.checkpoints import TRANSDUCERS, save_checkpoint
+from support.nemo import (
+    NO_ENDPOINTING,
+    Pair,
+    as_nemo_writes,
+    make_pair,
+    nemo_encoded,
+    nemo_stream,
+    nemo_texts,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.nemo
+
+TOLERANCE = 1e-3
+CACHE_AWARE = [name for name, one in TRANSDUCERS.items() if one.cache_aware]
+UTTERANCES = [babble(seconds, seed=seed) for seed, seconds in enumerate((0.7, 2.0, 3.21, 7.6))]
+
+
+@pytest.fixture(scope="module", params=TRANSDUCERS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp(request.param)
+    save_checkpoint(TRANSDUCERS[request.param], folder / "model.nemo")
+    return make_pair(folder / "model.nemo", folder, head="rnnt")
+
+
+@pytest.mark.parametrize("samples", UTTERANCES, ids=len)
+def test_encoder_steps_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -> None:
+    """What the joint network gets is what NeMo's encoder gives."""
+    recognizer = pair.offline()
+
+    steps = recognizer.log_probs(recognizer.log_mel(samples))
+
+    np.testing.assert_allclose(steps, nemo_encoded(pair.nemo, samples), atol=TOLERANCE)
+
+
+def test_offline_texts_equal_transcribe(pair: Pair, tmp_path: Path) -> None:
+    """Greedy decoding finds the words that NeMo's finds."""
+    texts = [pair.offline().recognize(samples).transcript for samples in UTTERANCES]
+
+    assert list(map(as_nemo_writes, texts)) == nemo_texts(pair.nemo, UTTERANCES, tmp_path)
+    assert any(texts)
+
+
+def test_a_batch_decodes_as_its_utterances_do(pair: Pair) -> None:
+    """Utterances of different lengths, searched together, give the tokens that each gives alone."""
+    recognizer = pair.offline()
+    search = recognizer.decoding.search  # type: ignore[attr-defined]  # a transducer's
+    encoded = [recognizer.log_probs(recognizer.log_mel(samples)) for samples in UTTERANCES]
+
+    together = search.advance(search.start(len(encoded)), encoded)
+
+    for tokens, steps in zip(together, encoded, strict=True):
+        (alone,) = search.advance(search.start(), [steps])
+        assert tokens.ids.tolist() == alone.ids.tolist()
+        assert tokens.steps.tolist() == alone.steps.tolist()
+        np.testing.assert_allclose(tokens.probabilities, alone.probabilities, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 50])
+def test_pieces_decode_as_the_whole_does(pair: Pair, size: int) -> None:
+    """However the steps of a stream are grouped, tokens, times and posteriors are the same."""
+    recognizer = pair.offline()
+    steps = recognizer.log_probs(recognizer.log_mel(UTTERANCES[-1]))
+    whole, pieces = recognizer.decoding.start(), recognizer.decoding.start()
+    whole.accept(steps)
+
+    for begin in range(0, len(steps), size):
+        piece = steps[begin : begin + size]
+        blanks = pieces.blanks(piece)
+        assert len(blanks) == len(piece)
+        pieces.accept(piece[:1])
+        pieces.accept(piece[1:])
+
+    expected, found = whole.best().tokens, pieces.best().tokens
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.steps.tolist() == expected.steps.tolist()
+
+
+@pytest.mark.parametrize("pair", CACHE_AWARE, indirect=True)
+@pytest.mark.parametrize("samples", UTTERANCES, ids=len)
+def test_streamed_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -> None:
+    """What a stream in uneven pieces has heard before its end is how NeMo's text begins."""
+    for recognizer in pair.streaming():
+        right = recognizer.config.streaming.att_context_size[1]
+        _, expected = nemo_stream(pair.nemo, samples, right)
+        rng = np.random.default_rng(right)
+        stream, heard = recognizer.start(NO_ENDPOINTING), ""
+
+        for piece in np.split(samples, np.sort(rng.integers(0, len(samples), 20))):
+            for result in stream.accept(piece):
+                heard = result.transcript
+
+        assert expected.startswith(as_nemo_writes(heard))
+
+
+def test_a_buffered_stream_is_heard_to_its_end(pair: Pair) -> None:
+    """Streams of models for whole utterances run too, and their times lie within the audio."""
+    for recognizer in pair.streaming():
+        if not recognizer.config.is_buffered:
+            continue
+        result = recognizer.recognize(UTTERANCES[-1])
+
+        ends = [word.end_ms for word in result.words]
+        assert ends == sorted(ends)
+        assert all(0 <= end <= 7600 for end in ends)
