@@ -238,7 +238,7 @@ def _online(
     if not acoustic.streaming:
         chunk = chunk_size or _DEFAULT_BUFFERED_CHUNK
         return _padded(name, ONLINE, acoustic, options, chunk, _DEFAULT_BUFFERED_PADDING)
-    if any(_paddings(options, 0.0)):
+    if any(_paddings(options, 0.0)) and not options.offline:
         raise UsageError(
             "the model is cache-aware: its streams need no padding", hint="leave the option out"
         )
