@@ -139,8 +139,9 @@ class Engine:
         """Return the images that carry a label."""
         with self._doing("list its images"):
             rows = self._api.images(filters={"label": label})
-        names = [name for row in rows for name in row.get("RepoTags") or [row["Id"]]]
-        return [image for image in map(self.image, names) if image]
+        names = {name for row in rows for name in row.get("RepoTags") or ()}
+        named = sorted(names - {"<none>:<none>"})
+        return [image for image in map(self.image, named) if image]
 
     def pull(
         self, name: str, credentials: Mapping[str, str] | None = None
