@@ -535,7 +535,7 @@ def test_words_are_those_of_nemo_s_log_probabilities(tmp_path: Path) -> None:
     pair = make_pair(
         ROOT / "recipes" / "digits" / "digits.nemo",
         tmp_path,
-        (
+        options=(
             "--decoder_type=flashlight",
             f"--decoding_vocab={tmp_path / 'words'}",
             f"--decoding_language_model_arpa={arpa}",
