@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,14 @@ def volume() -> Iterator[str]:
     """The name of a volume, which is gone after the test."""
     name = f"riva-qs-test-store-{secrets.token_hex(4)}"
     yield name
-    users = docker("ps", "-aq", "--filter", f"volume={name}").split()
-    subprocess.run(["docker", "rm", "-f", *users], capture_output=True, check=False)
-    subprocess.run(["docker", "volume", "rm", "-f", name], capture_output=True, check=False)
+    # A container that is just going away still holds its volume.
+    for _ in range(50):
+        users = docker("ps", "-aq", "--filter", f"volume={name}").split()
+        subprocess.run(["docker", "rm", "-f", *users], capture_output=True, check=False)
+        command = ["docker", "volume", "rm", "-f", name]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.2)
 
 
 @pytest.fixture
