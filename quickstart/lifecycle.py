@@ -133,6 +133,8 @@ def _serve(suite: Suite, spec: ServerSpec) -> tuple[Running, str]:
         suite.console.note("the settings or models have changed since the server was started")
         suite.console.note(suite.backend.stop())
         how = "restarted"
+    for line in suite.backend.plan(spec)[1:]:
+        suite.console.note(line)
     repository = suite.store.repository(spec.generation).relative_to(suite.store.root)
     return suite.backend.serve(spec, str(repository)), how
 

@@ -54,8 +54,9 @@ class Docker:
         self._settings = settings
         self._engine = engine
         self._name = settings.riva_daemon_speech
-        self._names = (self._name, plan.deploy_name(settings))
+        self._names = (self._name, f"{self._name}-before", plan.deploy_name(settings))
         self._store = store
+        self._has_stopped = False
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
         self._kept = Path(state).expanduser() / "riva-qs" / self._name
 
@@ -203,18 +204,20 @@ class Docker:
             UnsupportedError: The engine cannot give it a GPU.
         """
         container = self._spec(spec)
-        self._make_room(container.name)
+        before = self._set_aside(container.name)
         secrets = self._secrets(container)
         digest = container.digest(self._image.id, secrets)
-        self._engine.create(container, secrets, **{f"{plan.LABEL}.spec": digest})
         try:
+            self._engine.create(container, secrets, **{f"{plan.LABEL}.spec": digest})
             self._engine.start(container.name)
-        except OutOfResourceError as error:
+        except BaseException as error:
             self._engine.remove(container.name)
-            raise self._port_error(error) from error
-        except RivaQsError:
-            self._engine.remove(container.name)
+            self._put_back(before)
+            if isinstance(error, OutOfResourceError):
+                raise self._port_error(error) from error
             raise
+        if before:
+            self._engine.remove(before)
         running = self.state()
         if running is not None:
             return running
@@ -252,6 +255,7 @@ class Docker:
         if self.state() is None:
             return ""
         self._engine.stop(self._name, DRAIN_SECONDS)
+        self._has_stopped = True
         container = self._engine.container(self._name)
         if container and container.running:
             message = f"the container {self._name} survives being killed"
@@ -295,24 +299,46 @@ class Docker:
         container = self._engine.container(name)
         return container is not None and container.labels.get(_STORE) == self._store
 
+    def _set_aside(self, name: str) -> str:
+        """Keep the container that ended and has a name, under another; return its id, if any."""
+        container = self._ended(name)
+        if container is None:
+            return ""
+        with self._keep("previous.log").open("w", encoding="utf-8") as kept:
+            kept.writelines(f"{line}\n" for line in self._engine.logs(container.id))
+        self._engine.remove(f"{name}-before")
+        self._engine.rename(container.id, f"{name}-before")
+        return container.id
+
+    def _put_back(self, container: str) -> None:
+        """Undo `_set_aside`; a server that we have stopped for another one runs again."""
+        if container:
+            self._engine.rename(container, self._name)
+        if container and self._has_stopped:
+            self._engine.start(container)
+
     def _make_room(self, name: str) -> None:
-        """Remove the container that ended and has a name, keeping its log.
+        """Remove the container that ended and has a name."""
+        container = self._ended(name)
+        if container is not None:
+            self._engine.remove(container.id)
+
+    def _ended(self, name: str) -> Container | None:
+        """Return the container that has a name, which nothing runs in any more.
 
         Raises:
             RivaQsError: It runs, or is somebody else's.
         """
         container = self._engine.container(name)
         if container is None:
-            return
+            return None
         if not _ours(container):
             message = f"a container named {name} is there that riva-qs did not make"
             raise RivaQsError(message, f"docker rm -f {name}, or set riva_daemon_speech")
         if container.running and not self._is_leftover(container):
             message = f"the container {name} runs already, for {container.labels.get(_STORE, '?')}"
             raise RivaQsError(message, f"wait for its end, or docker rm -f {name}")
-        with self._keep("previous.log").open("w", encoding="utf-8") as kept:
-            kept.writelines(f"{line}\n" for line in self._engine.logs(container.id))
-        self._engine.remove(container.id)
+        return container
 
     def _is_leftover(self, container: Container) -> bool:
         """Say whether a deploy runs on whose riva-qs was killed: whoever asks holds its lock."""

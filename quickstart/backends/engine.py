@@ -211,6 +211,11 @@ class Engine:
         with self._doing(f"remove the container {container}", missing=True):
             self._api.remove_container(container, force=True, v=True)
 
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        with self._doing(f"rename the container {container}"):
+            self._api.rename(container, name)
+
     def logs(
         self,
         container: str,

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import tarfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,18 @@ def test_a_port_that_a_process_has(deployed: Place) -> None:
     assert f"port {deployed.port} is taken by" in text
     assert "riva_speech_api_port" in text
     deployed.ok("start")
+
+
+def test_a_restart_that_cannot_be(serving: Place) -> None:
+    """Where the new server cannot start, the one before runs again."""
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        serving.fails(7, "--set", f"riva_speech_api_port={port}", "start")
+    deadline = time.monotonic() + 60
+    while not serving.json("status")["ready"]:
+        assert time.monotonic() < deadline
+    assert serving.json("start")["action"] == "reused"
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={serving.name}-before")
 
 
 def test_a_port_that_a_container_has(serving: Place) -> None:
