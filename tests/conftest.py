@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.triton_server import TRITON
+
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
 RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
@@ -23,6 +25,11 @@ settings.load_profile("riva-qs")
 
 REQUIREMENTS = {
     "nemo": (find_spec("nemo") is not None, "NeMo is not installed (extra 'nemo')"),
+    "rtx": (
+        find_spec("tensorrt_rtx") is not None,
+        "TensorRT for RTX is not installed (extra 'rtx')",
+    ),
+    "triton": (bool(TRITON), "RIVA_TEST_TRITON names no environment with Triton's server"),
     "recordings": (bool(RECORDINGS), "RIVA_TEST_RECORDINGS names no folder of recordings"),
 }
 

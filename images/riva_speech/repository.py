@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.pbtxt"
 VERSION = "1"
 PIPELINE_SUFFIX = "-asr-bls-ensemble"
+# How long a stream may be silent before Triton forgets it.
+MAX_IDLE_SECONDS = 60
+
+_ON_CPU = triton.ModelInstanceGroup.KIND_CPU
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a ``config.pbtxt`` says, as far as this project writes it."""
+    """What a ``config.pbtxt`` says, as far as this project writes it.
+
+    A ``stateful`` model is sent the requests of one stream in their order. ``on_gpu`` says where
+    Triton runs it; left unsaid, Triton would take a GPU wherever it finds one.
+    """
 
     name: str
     backend: str
@@ -51,6 +59,7 @@ class ModelConfig:
     outputs: tuple[Tensor, ...]
     parameters: dict[str, str] = field(default_factory=dict)
     stateful: bool = False
+    on_gpu: bool = False
 
     def to_pbtxt(self) -> str:
         """Return the protobuf text form."""
@@ -61,7 +70,10 @@ class ModelConfig:
             input=[_to_proto(tensor, triton.ModelInput) for tensor in self.inputs],
             output=[_to_proto(tensor, triton.ModelOutput) for tensor in self.outputs],
         )
-        for key, value in self.parameters.items():
+        kind = triton.ModelInstanceGroup.KIND_GPU if self.on_gpu else _ON_CPU
+        message.instance_group.add(count=1, kind=kind)
+        # A map has no order of its own, and the same deployment must give the same bytes.
+        for key, value in sorted(self.parameters.items()):
             message.parameters[key].string_value = value
         if self.stateful:
             message.sequence_batching.CopyFrom(_sequence_batching())
@@ -86,6 +98,7 @@ class ModelConfig:
             outputs=tuple(_from_proto(tensor) for tensor in message.output),
             parameters={key: value.string_value for key, value in message.parameters.items()},
             stateful=message.HasField("sequence_batching"),
+            on_gpu=any(group.kind != _ON_CPU for group in message.instance_group),
         )
 
 
@@ -114,8 +127,10 @@ def _sequence_batching() -> object:
             ("END", controls.CONTROL_SEQUENCE_END),
         )
     ]
+    number = controls(kind=controls.CONTROL_SEQUENCE_CORRID, data_type=triton.TYPE_UINT64)
+    inputs.append(triton.ModelSequenceBatching.ControlInput(name="CORRID", control=[number]))
     return triton.ModelSequenceBatching(
-        max_sequence_idle_microseconds=60_000_000,
+        max_sequence_idle_microseconds=MAX_IDLE_SECONDS * 1_000_000,
         oldest=triton.ModelSequenceBatching.StrategyOldest(max_candidate_sequences=1024),
         control_input=inputs,
     )

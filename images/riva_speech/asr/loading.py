@@ -20,8 +20,8 @@ from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
 from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.audio.features import LogMel
-from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
-from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.errors import DamagedArchiveError
+from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.ctc import Decoding
     from riva_speech.asr.pipeline import FlashlightConfig
+    from riva_speech.sessions import SessionOpener
 
 # Lexicons and language models by the files that they were read from: pipelines of one RMIR have
 # the same ones.
@@ -45,8 +46,6 @@ VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
 LEXICON_FILE = "lexicon.txt"
 LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
-# The file of a deployed acoustic model.
-GRAPH_FILE = "model.onnx"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
 # model, for streams the one that begins them, and a transducer's prediction network and joint.
 ACOUSTIC_MODEL = "acoustic_model"
@@ -67,23 +66,32 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
-def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = None) -> Recognizer:
+def load_recognizer(
+    folder: Path,
+    *,
+    threads: int = 0,
+    open_session: SessionOpener | None = None,
+    shared: Shared | None = None,
+) -> Recognizer:
     """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
 
-    What ``shared`` holds already is not loaded again, and what is loaded is added to it.
+    ``open_session`` opens the graphs, each by its folder: where the pipeline is a model of Triton,
+    these are run by Triton too. What ``shared`` holds already is not loaded again, and what is
+    loaded is added to it.
     """
     version = folder / repository.VERSION
+    open_session = open_session or opener(threads)
     config = _read_pipeline(version / PIPELINE_FILE)
-    log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
+    log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
     decoding: Decoding
     if config.acoustic.transducer:
-        joint = OnnxSession(_graph(folder, DECODER_JOINT_MODEL), threads=threads)
+        joint = open_session(_acoustic_folder(folder, DECODER_JOINT_MODEL))
         vocabulary = _vocabulary(version, config)
         search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
         decoding = TransducerDecoding(search, vocabulary)
     else:
         decoding = _decoding(version, config, {} if shared is None else shared)
-    session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
+    session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
     if config.is_buffered:
         buffered = BufferedAcousticModel(
             OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
@@ -93,7 +101,7 @@ def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = N
         )
     results = _results(config)
     if config.type == ONLINE:
-        first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
+        first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(first, session, config.streaming)
         return StreamingRecognizer(config, log_mel, model, decoding, results)
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
@@ -146,7 +154,7 @@ def _buffer(config: PipelineConfig) -> BufferConfig:
 
 
 def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:
-    return Vocabulary.load(_existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type)
+    return Vocabulary.load(existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type)
 
 
 def _flashlight(
@@ -155,7 +163,7 @@ def _flashlight(
     model = version / LANGUAGE_MODEL_FILE
     lexicon = None
     if not config.use_lexicon_free_decoding:
-        path = _existing(version / LEXICON_FILE)
+        path = existing(version / LEXICON_FILE)
         try:
             lexicon = Lexicon.load(path, vocabulary)
         except ValueError as error:
@@ -174,18 +182,8 @@ def _read_pipeline(path: Path) -> PipelineConfig:
         raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
 
 
-def _graph(folder: Path, parameter: str) -> Path:
+def _acoustic_folder(folder: Path, parameter: str) -> Path:
     name = repository.read_config(folder).parameters.get(parameter, "")
     if not name or "/" in name:
         raise DamagedArchiveError(f"the configuration of {folder} names no {parameter}")
-    repository.read_config(folder.parent / name)
-    return _existing(folder.parent / name / repository.VERSION / GRAPH_FILE)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ArtifactMissingError(
-            f"{path} is missing from the model repository",
-            hint="deploy the model again with riva-deploy -f",
-        )
-    return path
+    return folder.parent / name

@@ -221,18 +221,20 @@ class PipelineConfig:
             UnsupportedError: A decoder that this version does not have.
         """
         try:
+            # Archives of the first version have one padding for both sides.
+            both = values.get("padding_size", 0.0)
             config = cls(
                 name=str(values["name"]),
                 type=str(values["type"]),
                 language_code=str(values["language_code"]),
                 acoustic=AcousticConfig.from_mapping(values["acoustic"]),
                 chunk_size=float(values["chunk_size"]),
-                left_padding_size=float(values["left_padding_size"]),
-                right_padding_size=float(values["right_padding_size"]),
+                left_padding_size=float(values.get("left_padding_size", both)),
+                right_padding_size=float(values.get("right_padding_size", both)),
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the pipeline's description is malformed: {error}"
             ) from error

@@ -31,9 +31,13 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
+from riva_speech.servicemaker.engines import EngineBuilder, Frames
 from riva_speech.servicemaker.families import ctc, models, transducer
 from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
+from riva_speech.servicemaker.targets import Target
+from riva_speech.sessions.onnx import save_optimised
+from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 
 if TYPE_CHECKING:
     from riva_speech.archive import ArchiveReader
@@ -41,11 +45,22 @@ if TYPE_CHECKING:
 NAME = "speech_recognition"
 
 _INT8 = "int8"
+# What the name of the model that begins streams ends in.
+_FIRST_SUFFIX = "-first"
+# Most whole utterances are some ten seconds long: engines are the fastest there.
+_USUAL_FRAMES = 1000
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
 _DEFAULT_BUFFERED_CHUNK = 0.8
 _DEFAULT_BUFFERED_PADDING = 1.6
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
+DEFAULT_TARGET = Target()
+# What Triton's Python backend loads; the Python that it starts must have this package.
+_MODEL_FILE = "model.py"
+_PIPELINE_CODE = (
+    "from riva_speech.triton.recognition import TritonPythonModel as TritonPythonModel\n"
+)
+_ACOUSTIC_CODE = "from riva_speech.triton.acoustic import TritonPythonModel as TritonPythonModel\n"
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
 _ACOUSTIC, _FEATURIZER, _DECODER = "acoustic_model", "featurizer", "decoder"
 
@@ -349,12 +364,14 @@ class AcousticModel:
     parameter: str
 
 
-def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
+def acoustic_models(
+    pipeline: PipelineConfig, target: Target = DEFAULT_TARGET
+) -> list[AcousticModel]:
     """Return a pipeline's graphs: one for whole utterances, two for cache-aware streams.
 
     A transducer has one more, its prediction network and joint.
     """
-    directory = f"riva-onnx-{pipeline.name}-am-streaming"
+    directory = f"{target.directory_prefix}{pipeline.name}-am-streaming"
     if pipeline.type == OFFLINE:
         directory += "-offline"
     if not pipeline.acoustic.streaming:
@@ -364,7 +381,7 @@ def acoustic_models(pipeline: PipelineConfig) -> list[AcousticModel]:
         first = ctc.streaming_graph_name(pipeline.streaming, first=True)
         graphs = [
             AcousticModel(directory, following, loading.ACOUSTIC_MODEL),
-            AcousticModel(f"{directory}-first", first, loading.FIRST_ACOUSTIC_MODEL),
+            AcousticModel(f"{directory}{_FIRST_SUFFIX}", first, loading.FIRST_ACOUSTIC_MODEL),
         ]
     if pipeline.acoustic.transducer:
         name, graph = f"{directory}-decoder-joint", transducer.DECODER_JOINT_GRAPH
@@ -377,16 +394,98 @@ def pipeline_directory(pipeline: PipelineConfig) -> str:
     return pipeline.name + PIPELINE_SUFFIX
 
 
+class Source:
+    """The graphs of an RMIR, each unpacked once, beside the weights that they share."""
+
+    def __init__(self, rmir: ArchiveReader, folder: Path) -> None:
+        self.rmir = rmir
+        self._folder = folder
+
+    def graph(self, model: AcousticModel) -> Path:
+        """Return a graph's file; its weights lie beside it."""
+        for path in self.weights():
+            self._unpacked(path.name)
+        return self._unpacked(model.graph)
+
+    def weights(self) -> list[Path]:
+        """Return the files that graphs refer to; they exist once a graph was asked for."""
+        prefix = f"{_ACOUSTIC}-"
+        names = [name for name in self.rmir.names if name.startswith(prefix)]
+        shared = [name.removeprefix(prefix) for name in names if not name.endswith(".onnx")]
+        return [self._folder / name for name in shared]
+
+    def _unpacked(self, name: str) -> Path:
+        path = self._folder / name
+        if not path.exists():
+            self.rmir.extract(f"{_ACOUSTIC}-{name}", path)
+        return path
+
+
 def write_acoustic_model(
-    rmir: ArchiveReader, pipeline: PipelineConfig, model: AcousticModel, target: Path
+    source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
-    """Write an acoustic model's folder; weights that this RMIR has given another are linked."""
+    """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
+    config = _acoustic_config(pipeline, model, target)
+    version = write_model(folder, config)
+    if target.optimize:
+        weights = ctc.SHARED_WEIGHTS
+        save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
+    else:
+        _link(source.graph(model), version / GRAPH_FILE)
+        for path in source.weights():
+            _link(path, version / path.name)
+    if target.backend == "python":
+        (version / _MODEL_FILE).write_text(_ACOUSTIC_CODE)
+
+
+def write_engine(
+    graph: Path,
+    pipeline: PipelineConfig,
+    model: AcousticModel,
+    folder: Path,
+    builder: EngineBuilder,
+) -> None:
+    """Write an acoustic model's folder with the engine that a graph becomes.
+
+    Raises:
+        UnsupportedError: The graph is a transducer's prediction network and joint.
+    """
+    if model.parameter == loading.DECODER_JOINT_MODEL:
+        raise UnsupportedError(
+            f"{model.directory} decodes a transducer, and this version makes no engine of that",
+            hint="deploy with --runtime=onnxruntime",
+        )
+    config = _acoustic_config(pipeline, model, builder.target)
+    first = model.parameter == loading.FIRST_ACOUSTIC_MODEL
+    engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
+    version = write_model(folder, replace(config, parameters=builder.stamp))
+    (version / PLAN_FILE).write_bytes(engine)
+
+
+def _acoustic_config(pipeline: PipelineConfig, model: AcousticModel, target: Target) -> ModelConfig:
     batch, (inputs, outputs) = 1, _tensors(pipeline)
     if model.parameter == loading.DECODER_JOINT_MODEL:
         batch, (inputs, outputs) = 0, _decoder_joint_tensors(pipeline.acoustic)
-    version = write_model(target, ModelConfig(target.name, "onnxruntime", batch, inputs, outputs))
-    rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
-    _extract_shared(rmir, f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", version / ctc.SHARED_WEIGHTS)
+    name = model.directory
+    return ModelConfig(name, target.backend, batch, inputs, outputs, on_gpu=target.on_gpu)
+
+
+def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
+    """Return how many feature frames a pipeline gives its graph at once.
+
+    The chunks of a cache-aware stream are all of one size but for its ``first``; everything else is
+    cut where it is longer than a chunk with padding on both sides.
+    """
+    if pipeline.acoustic.streaming:
+        streaming = pipeline.streaming
+        following = streaming.history_frames + streaming.chunk_frames
+        count = streaming.first_frames if first else following
+        return Frames(count, count, count)
+    frame_ms = pipeline.acoustic.features.frame_ms
+    longest = pipeline.left_padding_size + pipeline.chunk_size + pipeline.right_padding_size
+    most = round(1000 * longest) // frame_ms
+    least = pipeline.acoustic.ms_per_timestep // frame_ms
+    return Frames(least, min(most, _USUAL_FRAMES), most)
 
 
 def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
@@ -407,11 +506,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) -> None:
-    """Write the pipeline's own folder: features, vocabulary and configuration."""
-    references = {model.parameter: model.directory for model in acoustic_models(pipeline)}
+def write_pipeline(
+    rmir: ArchiveReader, pipeline: PipelineConfig, folder: Path, target: Target
+) -> None:
+    """Write the pipeline's own folder: features, vocabulary, configuration and Triton's way in."""
+    references = {model.parameter: model.directory for model in acoustic_models(pipeline, target)}
     config = ModelConfig(
-        name=target.name,
+        name=folder.name,
         backend="python",
         max_batch_size=1,
         inputs=(
@@ -424,6 +525,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
             Tensor("FINAL_TRANSCRIPTS_SCORE", "FP32", (-1,)),
             Tensor("FINAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("PARTIAL_TRANSCRIPTS", "STRING", (-1,)),
+            Tensor("PARTIAL_WORDS_START_END", "INT32", (-1, 2)),
             Tensor("AUDIO_PROCESSED", "FP32", (1,)),
         ),
         parameters={
@@ -433,7 +535,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
         },
         stateful=pipeline.type == ONLINE,
     )
-    version = write_model(target, config)
+    version = write_model(folder, config)
     rmir.extract(f"{_FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{_DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
     for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE):
@@ -441,6 +543,7 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
             _extract_shared(rmir, f"{_DECODER}-{name}", version / name)
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
+    (version / _MODEL_FILE).write_text(_PIPELINE_CODE)
 
 
 def _tensors(pipeline: PipelineConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

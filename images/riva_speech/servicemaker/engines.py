@@ -1,0 +1,187 @@
+"""Graphs compiled into TensorRT engines: one builder for TensorRT and TensorRT for RTX.
+
+Networks are strongly typed: a tensor's precision is the graph's, so half precision is a change of
+the graph, which ONNX Runtime can run and compare before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from riva_speech.errors import OutOfResourceError, SpeechError, UnsupportedError, UsageError
+from riva_speech.servicemaker.targets import FP16, TENSORRT_RTX
+from riva_speech.sessions.engine import (
+    STAMP_GPU,
+    STAMP_LIBRARY,
+    STAMP_VERSION,
+    capability_here,
+    load_library,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from riva_speech.repository import Tensor
+    from riva_speech.servicemaker.targets import Target
+
+_log = logging.getLogger("riva_speech.riva_deploy")
+
+# Sums over many values, and what is squared or exponentiated, keep single precision.
+_PRECISE = (
+    "Softmax",
+    "LogSoftmax",
+    "LayerNormalization",
+    "BatchNormalization",
+    "ReduceMean",
+    "ReduceSum",
+    "Pow",
+    "Sqrt",
+    "Exp",
+    "Log",
+)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How many feature frames an engine takes: its least, its usual and its largest number."""
+
+    least: int
+    usual: int
+    most: int
+
+
+class EngineBuilder:
+    """Builds engines for one library and one GPU."""
+
+    def __init__(self, target: Target) -> None:
+        """Load the library and find the GPU.
+
+        Raises:
+            UnsupportedError: The library is not installed, or there is no GPU and none is named.
+            UsageError: The named GPU is none that the library builds for.
+        """
+        self.target = target
+        self._library = load_library(target.runtime)
+        self._capability = target.compute_capability or capability_here()
+        if target.runtime == TENSORRT_RTX:
+            self._architecture()
+        elif self._capability != capability_here():
+            raise UnsupportedError(
+                f"{target.runtime} builds engines for the GPU of this machine only",
+                hint=f"{TENSORRT_RTX} builds them for others too",
+            )
+
+    @property
+    def stamp(self) -> dict[str, str]:
+        """What an engine must be told apart by: it runs nowhere else."""
+        return {
+            STAMP_LIBRARY: self.target.runtime,
+            STAMP_VERSION: str(self._library.__version__),
+            STAMP_GPU: self._capability,
+        }
+
+    def build(self, graph: Path, inputs: tuple[Tensor, ...], frames: Frames) -> bytes:
+        """Compile a graph; ``inputs`` says which dimension counts the frames.
+
+        Raises:
+            UnsupportedError: The library cannot take the graph.
+            OutOfResourceError: It gives no engine.
+        """
+        trt = self._library
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)
+        network = builder.create_network(_strongly_typed(trt))
+        parser = trt.OnnxParser(network, logger)
+        if not parser.parse_from_file(str(graph)):
+            reason = parser.get_error(0).desc() if parser.num_errors else "no reason given"
+            raise UnsupportedError(f"{self.target.runtime} cannot read {graph.name}: {reason}")
+        config = builder.create_builder_config()
+        config.add_optimization_profile(_profile(builder, inputs, frames))
+        if self.target.runtime == TENSORRT_RTX:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(self._architecture(), 0)
+        self._load_timings(config)
+        _log.info("Building TRT engine from ONNX file %s", graph.name)
+        engine = builder.build_serialized_network(network, config)
+        if engine is None:
+            raise OutOfResourceError(
+                f"{self.target.runtime} gives no engine for {graph.name}",
+                hint="its own log lines say why; most often memory does not suffice",
+            )
+        self._save_timings(config)
+        return bytes(engine)
+
+    def _architecture(self) -> Any:  # noqa: ANN401 - the library has no types
+        name = f"SM{self._capability.replace('.', '')}"
+        known = self._library.ComputeCapability.__members__
+        if name not in known:
+            offered = ", ".join(f"{one[2:-1]}.{one[-1]}" for one in known if one.startswith("SM"))
+            raise UsageError(
+                f"{self.target.runtime} builds no engine for compute capability {self._capability}",
+                hint=f"it builds for {offered}",
+            )
+        return known[name]
+
+    def _load_timings(self, config: Any) -> None:  # noqa: ANN401 - as above
+        path = self.target.timing_cache
+        if path is None:
+            return
+        if self.target.runtime == TENSORRT_RTX:
+            raise UsageError(f"{TENSORRT_RTX} measures no timings, so it has no timing cache")
+        cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+
+    def _save_timings(self, config: Any) -> None:  # noqa: ANN401 - as above
+        if self.target.timing_cache:
+            self.target.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def lower(graph: Path, precision: str, target: Path) -> Path:
+    """Return a graph in the given precision, written to ``target`` where it is not the source's.
+
+    Inputs and outputs keep their types, and operators that lose too much keep single precision.
+
+    Raises:
+        UnsupportedError: The package onnx is not installed.
+    """
+    if precision != FP16:
+        return graph
+    if target.exists():
+        return target
+    try:
+        import onnx  # noqa: PLC0415 - optional
+        from onnxruntime.transformers.float16 import (  # noqa: PLC0415 - needs onnx
+            convert_float_to_float16,
+        )
+    except ImportError:
+        raise UnsupportedError(
+            "half precision needs the package onnx, which is not installed",
+            hint="pip install onnx, or leave --precision out",
+        ) from None
+    model = onnx.load(graph)
+    lowered = convert_float_to_float16(model, keep_io_types=True, op_block_list=list(_PRECISE))
+    onnx.save(lowered, target)
+    return target
+
+
+def _strongly_typed(trt: Any) -> int:  # noqa: ANN401 - as above
+    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def _profile(builder: Any, inputs: tuple[Tensor, ...], frames: Frames) -> Any:  # noqa: ANN401 - as above
+    """Return the ranges of the inputs' shapes, for a batch of one."""
+    profile = builder.create_optimization_profile()
+    for tensor in inputs:
+        if tensor.dims.count(-1) > 1:
+            raise SpeechError(f"{tensor.name} has several dimensions of any size")
+        dims = () if tensor.per_entry else tensor.dims
+        profile.set_shape(
+            tensor.name,
+            *(
+                (1, *(count if one == -1 else one for one in dims))
+                for count in (frames.least, frames.usual, frames.most)
+            ),
+        )
+    return profile

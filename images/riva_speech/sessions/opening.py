@@ -1,0 +1,59 @@
+"""From a deployed model's folder to a session that runs it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from riva_speech import repository
+from riva_speech.errors import ArtifactMissingError, UnsupportedError
+from riva_speech.sessions.engine import STAMP_LIBRARY, check_stamp
+from riva_speech.sessions.onnx import OnnxSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from riva_speech.sessions import Session, SessionOpener
+
+# The file of a deployed model that ONNX Runtime runs.
+GRAPH_FILE = "model.onnx"
+# The file of a deployed model that is a TensorRT engine.
+PLAN_FILE = "model.plan"
+
+
+def opener(threads: int = 0) -> SessionOpener:
+    """Return what opens models with so many threads for a run; 0 takes one a core."""
+    return partial(open_session, threads=threads)
+
+
+def open_session(folder: Path, *, threads: int = 0) -> Session:
+    """Open the model of a folder as its configuration says.
+
+    Raises:
+        ArtifactMissingError: The folder lacks one of its files.
+        DamagedArchiveError: A file cannot be read.
+        UnsupportedError: What the model was deployed for is not here.
+    """
+    config = repository.read_config(folder)
+    if STAMP_LIBRARY in config.parameters:
+        check_stamp(config.parameters, config.name)
+        raise UnsupportedError(
+            f"{config.name} is an engine, and this version does not run engines itself",
+            hint="serve it with Triton, or deploy with --runtime=onnxruntime",
+        )
+    graph = existing(folder / repository.VERSION / GRAPH_FILE)
+    return OnnxSession(graph, threads=threads, on_gpu=config.on_gpu)
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file that must be there.
+
+    Raises:
+        ArtifactMissingError: It is not.
+    """
+    if not path.is_file():
+        raise ArtifactMissingError(
+            f"{path} is missing from the model repository",
+            hint="deploy the model again with riva-deploy -f",
+        )
+    return path
