@@ -94,7 +94,7 @@ def train(options: argparse.Namespace) -> None:
     estimate += ["--prune", *map(str, options.prune), "--limit_vocab_file", words, "-S", "2G"]
     estimate += ["--text", folder / TEXT, "--arpa", folder / ARPA]
     subprocess.run(estimate, check=True)
-    pack = [options.kenlm / "build_binary", "-q", "8", "-b", "7", "-a", "22", "-s"]
+    pack = [options.kenlm / "build_binary", "-q", "4", "-b", "4", "-a", "64", "-s"]
     subprocess.run([*pack, "trie", folder / ARPA, folder / BINARY], check=True)
     with (folder / HELD_OUT).open() as text:
         measure = [options.kenlm / "query", "-v", "summary", folder / BINARY]

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,16 +19,18 @@ from riva_speech.asr.ctc import GreedyDecoding, Hypothesis
 from riva_speech.asr.flashlight import FlashlightDecoding, Peaks
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.pipeline import FlashlightConfig
+from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.lexicon import Lexicon, word_pieces
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 from support.audio import babble, wav
 from support.language import Bigrams
+from support.nemo import make_pair, nemo_log_probs, nemo_stream
 from support.programs import run, serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -515,3 +518,43 @@ def test_files_that_do_not_fit_are_refused(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.mark.nemo
+def test_words_are_those_of_nemo_s_log_probabilities(tmp_path: Path) -> None:
+    """Deployed pipelines search NeMo's own log-probabilities, whole and streamed."""
+    (tmp_path / "words").write_text("\n".join(DIGITS))
+    arpa = Bigrams(dict.fromkeys(DIGITS, -1.0), {}, {("one", "seven"): -0.1}).save(
+        tmp_path / "arpa"
+    )
+    pair = make_pair(
+        ROOT / "recipes" / "digits" / "digits.nemo",
+        tmp_path,
+        (
+            "--decoder_type=flashlight",
+            f"--decoding_vocab={tmp_path / 'words'}",
+            f"--decoding_language_model_arpa={arpa}",
+        ),
+    )
+    speech = decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000)
+    # NeMo's simulation leaves out what does not fill a last chunk.
+    samples = np.concatenate([speech, np.zeros(16000, np.float32)])
+
+    for recognizer in pair.recognizers:
+        steps = [nemo_log_probs(pair.nemo, samples)]
+        if isinstance(recognizer, StreamingRecognizer):
+            steps, _ = nemo_stream(
+                pair.nemo, samples, recognizer.config.streaming.att_context_size[1]
+            )
+        expected = decode(recognizer.decoding, steps)
+
+        result = recognizer.recognize(samples)
+
+        assert result.transcript == expected[0].text == "four one seven two nine six"
+        starts = [word.start_ms for word in result.words]
+        assert starts == [80 * expected[0].tokens.steps[one.first] for one in expected[0].words]

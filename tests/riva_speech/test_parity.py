@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from support.audio import babble
-from support.checkpoints import ARCHITECTURES, save_checkpoint
+from support.checkpoints import ARCHITECTURES, age, save_checkpoint
 from support.nemo import (
     BUFFERED_CHUNK,
     BUFFERED_PADDING,
     NO_ENDPOINTING,
     Pair,
     as_nemo_writes,
+    deploy,
     make_pair,
     nemo_buffered_text,
     nemo_features,
@@ -114,6 +115,24 @@ def test_streamed_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -
 
         assert heard
         assert expected.startswith(as_nemo_writes(heard))
+
+
+@pytest.mark.parametrize("beta", [False, True])
+@pytest.mark.parametrize("name", ["quartznet-char", "conformer-offline-char"])
+def test_checkpoints_of_nemo_1_are_read(tmp_path: Path, name: str, *, beta: bool) -> None:
+    """A checkpoint as older NeMo wrote it gives what the same model gives today."""
+    new, old = tmp_path / "new.nemo", tmp_path / "old.nemo"
+    save_checkpoint(ARCHITECTURES[name], new)
+    age(new, old, beta=beta)
+    for folder in ("now", "then"):
+        (tmp_path / folder).mkdir()
+
+    now = deploy(new, tmp_path / "now", look_aheads=[])
+    then = deploy(old, tmp_path / "then", look_aheads=[])
+
+    for one, other in zip(now, then, strict=True):
+        assert one.recognize(UTTERANCES[2]).transcript
+        assert one.recognize(UTTERANCES[2]) == other.recognize(UTTERANCES[2])
 
 
 @pytest.mark.parametrize("pair", BUFFERED, indirect=True)

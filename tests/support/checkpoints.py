@@ -7,9 +7,12 @@ vocabulary instead of resting on one token: texts are nonsense, and long enough 
 from __future__ import annotations
 
 import logging
+import tarfile
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,6 +247,39 @@ def _head(architecture: Architecture) -> dict[str, Any]:
     if architecture.head == "hybrid":
         transducer["aux_ctc"] = {"ctc_loss_weight": 0.3, "decoder": ctc}
     return transducer
+
+
+def age(source: Path, target: Path, *, beta: bool) -> None:
+    """Rewrite a checkpoint as NeMo 1.0 wrote it, or with ``beta`` as the releases before did.
+
+    Those were compressed; named classes by ``cls`` and ``params`` at first; kept options for
+    transforms that are gone, and tables in the weights that are computed today; and knew nothing of
+    what came later.
+    """
+    import torch  # noqa: PLC0415 - comes with the extra nemo
+
+    folder = target.parent / f"{target.stem}-contents"
+    with tarfile.open(source) as tar:
+        tar.extractall(folder, filter="data")
+    path = folder / "model_config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["nemo_version"] = "1.0.0b1" if beta else "1.0.0"
+    config["target"] = "nemo.collections.asr.models.ctc_models.EncDecCTCModel"
+    config["spec_augment"] = {"_target_": "nemo.collections.asr.modules.SpectrogramAugmentation"}
+    config["preprocessor"] |= {"stft_conv": True, "pad_to": 16}
+    for later in ("labels", "validation_ds"):
+        config.pop(later, None)
+    if beta:
+        for name in ("preprocessor", "encoder", "decoder"):
+            section = config[name]
+            config[name] = {"cls": section.pop("_target_"), "params": section}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    weights = torch.load(folder / "model_weights.ckpt", weights_only=True)
+    weights["preprocessor.featurizer.stft.forward_basis"] = torch.zeros(4, 1, 8)
+    weights["encoder.pos_enc.pe"] = torch.zeros(1, 9, 4)
+    torch.save(weights, folder / "model_weights.ckpt")
+    with tarfile.open(target, "w:gz") as tar:
+        tar.add(folder, arcname=".")
 
 
 def _train_tokenizer(folder: Path) -> None:

@@ -43,7 +43,12 @@ class Pair:
 
 
 def deploy(
-    checkpoint: Path, folder: Path, *, look_aheads: list[float], head: str | None = None
+    checkpoint: Path,
+    folder: Path,
+    *,
+    look_aheads: list[float],
+    options: tuple[str, ...] = (),
+    head: str | None = None,
 ) -> list[Recognizer]:
     """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead.
 
@@ -61,19 +66,21 @@ def deploy(
         sizes = [f"--chunk_size={BUFFERED_CHUNK}", f"--padding_size={BUFFERED_PADDING}"]
         builds["streaming-buffered"] = sizes
     rmirs = []
-    for name, options in builds.items():
+    for name, chunk in builds.items():
         rmirs.append(str(folder / f"{name}.rmir"))
-        arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *options]
+        arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *chunk, *options]
         riva_build.build(riva_build.parse(arguments))
     models = folder / "models"
     riva_deploy.deploy(riva_deploy.DeployOptions(tuple(rmirs), models, force=False, report=None))
     return load_recognizers(models)
 
 
-def make_pair(checkpoint: Path, folder: Path, head: str | None = None) -> Pair:
+def make_pair(
+    checkpoint: Path, folder: Path, options: tuple[str, ...] = (), head: str | None = None
+) -> Pair:
     """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has.
 
-    Of a hybrid the ``head`` is taken: ctc or rnnt.
+    ``options`` are riva-build's; of a hybrid the ``head`` is taken: ctc or rnnt.
     """
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
 
@@ -86,7 +93,8 @@ def make_pair(checkpoint: Path, folder: Path, head: str | None = None) -> Pair:
         model.change_decoding_strategy(decoder_type="ctc" if head == "ctc" else "rnnt")
     step = 0.01 * model.encoder.subsampling_factor
     look_aheads = [step * (right + 1) for _, right in sizes]
-    return Pair(model, deploy(checkpoint, folder, look_aheads=look_aheads, head=head))
+    recognizers = deploy(checkpoint, folder, look_aheads=look_aheads, options=options, head=head)
+    return Pair(model, recognizers)
 
 
 def is_transducer(model: Any) -> bool:

@@ -187,7 +187,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="False only: graphs are exported in full precision, and made smaller by riva-deploy",
     )
     for option, reason in _REFUSED.items():
-        parser.add_argument(option, action=_Refused, help=f"refused: {reason}")
+        parser.add_argument(option, action=_Refused, nargs="?", help=f"refused: {reason}")
 
 
 _REFUSED = {

@@ -12,6 +12,7 @@ from riva_speech.asr import loading
 from riva_speech.asr.pipeline import DECODERS, TRANSDUCER_DECODER, DecoderConfig, FlashlightConfig
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
+from riva_speech.servicemaker.pipelines.official import add_refused
 from riva_speech.text.lexicon import Lexicon, word_pieces
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
@@ -30,7 +31,18 @@ _REFUSED = {
     "pass_through": "models that emit text themselves are not in this version",
 }
 _FUSION = "language models for RNN-T and TDT are not in this version"
+_KALDI = (
+    "asr_model_delay",
+    "default_beam",
+    "max_active",
+    "lattice_beam",
+    "acoustic_scale",
+    "word_insertion_penalty",
+    "determinize_lattice",
+    "max_batch_size",
+)
 _REFUSED_OPTIONS = {
+    **{f"--kaldi_decoder.{name}": _REFUSED["kaldi"] for name in _KALDI},
     "--decoding_language_model_fst": _REFUSED["kaldi"],
     "--decoding_language_model_words": _REFUSED["kaldi"],
     "--nemo_decoder.language_model_alpha": _FUSION,
@@ -87,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
         )
     _add_flashlight(parser, boolean)
     for option, reason in _REFUSED_OPTIONS.items():
-        parser.add_argument(option, type=_refused(reason), help=argparse.SUPPRESS)
+        add_refused(parser, option, reason)
 
 
 def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bool]) -> None:
@@ -115,7 +127,7 @@ def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bo
             type=_one("each stream is decoded by itself"),
             default=1,
             metavar="1",
-            help=argparse.SUPPRESS,
+            help="each stream is decoded by itself (default: %(default)s)",
         )
 
 
@@ -125,13 +137,6 @@ def _decoder_type(text: str) -> str:
     if text not in DECODERS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(DECODERS)}")
     return text
-
-
-def _refused(reason: str) -> Callable[[str], str]:
-    def refuse(_: str) -> str:
-        raise argparse.ArgumentTypeError(f"not supported: {reason}")
-
-    return refuse
 
 
 def _one(reason: str) -> Callable[[str], int]:

@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
     for name, reason in _NO_EFFECT.items():
         parser.add_argument(f"--{name}", type=float, metavar="N", help=f"no effect: {reason}")
     for name, reason in REFUSED.items():
-        parser.add_argument(f"--{name}", type=_refuse(reason), help=f"refused: {reason}")
+        add_refused(parser, f"--{name}", reason)
 
 
 _FIXED = {
@@ -166,11 +166,15 @@ def _zero(text: str) -> int:
     return 0
 
 
-def _refuse(reason: str) -> Callable[[str], str]:
+def add_refused(parser: argparse.ArgumentParser, option: str, reason: str) -> None:
+    """Declare an option of the official tool that is an error here."""
+
     def refuse(_: str) -> str:
         raise argparse.ArgumentTypeError(f"not supported: {reason}")
 
-    return refuse
+    parser.add_argument(
+        option, type=refuse, nargs="?", const="", metavar="X", help=f"refused: {reason}"
+    )
 
 
 def check(options: argparse.Namespace, head: str) -> None:

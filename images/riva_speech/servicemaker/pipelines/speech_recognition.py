@@ -2,7 +2,8 @@
 
 An RMIR holds one pipeline, or two that share their weights: one for streams and one for whole
 utterances. Each is deployed as Triton models: ``riva-onnx-<name>-am-streaming[-offline]`` is the
-acoustic model (with a twin ``…-first`` that begins streams), ``<name>-asr-bls-ensemble`` what comes
+acoustic model (with a twin ``…-first`` that begins streams, and a ``…-decoder-joint`` for
+transducers), ``<name>-asr-bls-ensemble`` what comes
 before and after it.
 """
 
@@ -238,7 +239,7 @@ def _online(
     if not acoustic.streaming:
         chunk = chunk_size or _DEFAULT_BUFFERED_CHUNK
         return _padded(name, ONLINE, acoustic, options, chunk, _DEFAULT_BUFFERED_PADDING)
-    if any(_paddings(options, 0.0)):
+    if any(_paddings(options, 0.0)) and not options.offline:
         raise UsageError(
             "the model is cache-aware: its streams need no padding", hint="leave the option out"
         )
