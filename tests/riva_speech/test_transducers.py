@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from riva_speech.archive import open_archive
 from support.audio import babble
 from support.checkpoints import TRANSDUCERS, save_checkpoint
 from support.nemo import (
@@ -18,6 +19,7 @@ from support.nemo import (
     nemo_stream,
     nemo_texts,
 )
+from support.programs import succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +91,27 @@ def test_pieces_decode_as_the_whole_does(pair: Pair, size: int) -> None:
     expected, found = whole.best().tokens, pieces.best().tokens
     assert found.ids.tolist() == expected.ids.tolist()
     assert found.steps.tolist() == expected.steps.tolist()
+
+
+def test_a_checkpoint_is_built_and_checked_on_the_way(tmp_path: Path) -> None:
+    """A .nemo in place of a .riva is converted; the conversion says what it found and chose."""
+    checkpoint, riva = tmp_path / "model.nemo", tmp_path / "model.riva"
+    save_checkpoint(TRANSDUCERS["tdt-offline-bpe"], checkpoint)
+
+    checks = ("--runtime-check", "--validate", "--format", "nemo")
+    done = succeed("nemo2riva", checkpoint, "--out", riva, *checks)
+    succeed("riva-build", "speech_recognition", tmp_path / "a.rmir", checkpoint, "--offline")
+    succeed("riva-build", "speech_recognition", tmp_path / "b.rmir", riva, "--offline")
+
+    assert "Chosen for it: nemo2riva model.nemo --format ONNX" in done.stderr
+    assert "8x subsampling (80 ms a step), tdt head, sentencepiece vocabulary" in done.stderr
+    assert "model_graph.onnx agrees with NeMo within" in done.stderr
+    pipelines = []
+    for name in ("a.rmir", "b.rmir"):
+        with open_archive(tmp_path / name, kind="rmir") as archive:
+            pipelines.append(archive.metadata["pipelines"])
+    assert pipelines[0] == pipelines[1]
+    assert pipelines[0][0]["decoder"]["type"] == "nemo"
 
 
 @pytest.mark.parametrize("pair", CACHE_AWARE, indirect=True)

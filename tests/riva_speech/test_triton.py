@@ -13,6 +13,8 @@ import pytest
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.repository import list_models
+from support.audio import babble
+from support.checkpoints import TRANSDUCERS, save_checkpoint
 from support.programs import succeed
 from support.triton_server import triton
 
@@ -89,8 +91,8 @@ def texts(answer: dict[str, Any], kind: str = "FINAL") -> list[str]:
 
 
 def stream(service: Service, samples: NDArray[np.float32], number: int) -> list[dict[str, Any]]:
-    """Send samples in pieces of a tenth of a second."""
-    pieces = np.split(samples, range(RATE // 10, len(samples), RATE // 10))
+    """Send samples in pieces of two tenths of a second."""
+    pieces = np.split(samples, range(RATE // 5, len(samples), RATE // 5))
     last = len(pieces) - 1
     return [
         service.ask(
@@ -168,3 +170,29 @@ def test_another_sample_rate_is_refused(service: Service, samples: NDArray[np.fl
         service.ask(name, samples, rate=8000)
 
     assert texts(service.ask(name, samples)) == [SAMPLE_TEXT]
+
+
+@pytest.mark.nemo
+@pytest.mark.timeout(600)
+def test_transducers_are_heard_too(tmp_path: Path) -> None:
+    """Their second graph is a model of Triton as well, and the words are those without Triton."""
+    checkpoint, riva, rmir = (tmp_path / f"model.{kind}" for kind in ("nemo", "riva", "rmir"))
+    save_checkpoint(TRANSDUCERS["rnnt-streaming-bpe"], checkpoint)
+    succeed("nemo2riva", checkpoint, "--out", riva)
+    both = ("--name=rnnt", "--offline", "--streaming=True", "--decoder_type=nemo")
+    succeed("riva-build", "speech_recognition", rmir, riva, *both)
+    succeed("riva-deploy", "--triton_backend=python", rmir, tmp_path / "models")
+    samples = babble(4)
+    ours = {
+        one.config.type: one.recognize(samples) for one in load_recognizers(tmp_path / "models")
+    }
+
+    with triton(tmp_path / "models", tmp_path) as client:
+        service = Service(client, tmp_path / "models")
+        whole = service.ask(service.named("offline-asr-bls-ensemble"), samples)
+        answers = stream(service, samples, number=1)
+
+    assert len(service.named("streaming-decoder-joint")) > 0
+    assert texts(whole) == [ours["offline"].transcript] != [""]
+    heard = " ".join(text for answer in answers for text in texts(answer))
+    assert heard.split() == ours["online"].transcript.split()

@@ -47,8 +47,8 @@ def deploy(
     folder: Path,
     *,
     look_aheads: list[float],
-    head: str | None = None,
     options: tuple[str, ...] = (),
+    head: str | None = None,
 ) -> list[Recognizer]:
     """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead.
 
@@ -76,11 +76,11 @@ def deploy(
 
 
 def make_pair(
-    checkpoint: Path, folder: Path, head: str | None = None, options: tuple[str, ...] = ()
+    checkpoint: Path, folder: Path, options: tuple[str, ...] = (), head: str | None = None
 ) -> Pair:
     """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has.
 
-    Of a hybrid the ``head`` is taken: ctc or rnnt. ``options`` are riva-build's.
+    ``options`` are riva-build's; of a hybrid the ``head`` is taken: ctc or rnnt.
     """
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
 
@@ -93,8 +93,8 @@ def make_pair(
         model.change_decoding_strategy(decoder_type="ctc" if head == "ctc" else "rnnt")
     step = 0.01 * model.encoder.subsampling_factor
     look_aheads = [step * (right + 1) for _, right in sizes]
-    deployed = deploy(checkpoint, folder, look_aheads=look_aheads, head=head, options=options)
-    return Pair(model, deployed)
+    recognizers = deploy(checkpoint, folder, look_aheads=look_aheads, options=options, head=head)
+    return Pair(model, recognizers)
 
 
 def is_transducer(model: Any) -> bool:

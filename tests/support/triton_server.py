@@ -16,7 +16,7 @@ from support.programs import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_SECONDS = 120
+START_SECONDS = 240
 # The environment that has the server and this project.
 TRITON = os.environ.get("RIVA_TEST_TRITON", "")
 

@@ -16,8 +16,8 @@ MAX_RATIO = 100
 
 _BLOCK = 1 << 20
 _SAMPLES, _SAMPLE = 8, 1 << 17
-# Floating-point weights lose a few per cent, which is not worth the time.
-_WORTHWHILE = 0.9
+# Floating-point weights lose a tenth or less, which is not worth the time.
+_WORTHWHILE = 0.85
 _LEVEL = 9
 
 

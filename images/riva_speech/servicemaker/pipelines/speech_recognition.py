@@ -2,7 +2,8 @@
 
 An RMIR holds one pipeline, or two that share their weights: one for streams and one for whole
 utterances. Each is deployed as Triton models: ``riva-onnx-<name>-am-streaming[-offline]`` is the
-acoustic model (with a twin ``…-first`` that begins streams), ``<name>-asr-bls-ensemble`` what comes
+acoustic model (with a twin ``…-first`` that begins streams, and a ``…-decoder-joint`` for
+transducers), ``<name>-asr-bls-ensemble`` what comes
 before and after it.
 """
 
