@@ -63,6 +63,12 @@ def test_every_official_option_is_explained() -> None:
 
     named = {option.split("=")[0] for option in OFFICIAL}
     assert not {option for option in named if f"{option} " not in text}
+    explained = [" ".join(one.split()) for one in text.split("\n  --")[1:]]
+    assert not [
+        one
+        for one in explained
+        if not any(word in one for word in ("default: ", "refused: ", "no effect: "))
+    ]
 
 
 @pytest.mark.parametrize("option", OFFICIAL)

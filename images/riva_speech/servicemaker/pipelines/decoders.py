@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
         "so in its log (default: nothing, such a server refuses the model)",
     )
     for name, text in _FILES.items():
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"{text} (default: none)")
     for kind in DECODERS:
         parser.add_argument(
             f"--{kind}_decoder.asr_model_delay",

@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language_code", default="en-US", help="language to register (default: %(default)s)"
     )
     parser.add_argument(
-        "--offline", action="store_true", help="build for whole utterances instead of streams"
+        "--offline",
+        action="store_true",
+        help="build for whole utterances instead of streams (default: False)",
     )
     parser.add_argument(
         "--streaming",
@@ -98,11 +100,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in (
         ("left_padding_size", f"context before a chunk {defaults}"),
         ("right_padding_size", f"context after a chunk {defaults}"),
-        ("padding_size", "both of the two above"),
+        ("padding_size", "both of the two above (default: theirs)"),
     ):
         parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
     parser.add_argument(
-        "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
+        "--ms_per_timestep",
+        type=int,
+        metavar="MS",
+        help="check the model's output stride (default: not checked)",
     )
     parser.add_argument(
         "--nn.weights",
