@@ -189,6 +189,19 @@ def test_engines_are_built_for_a_gpu_that_is_not_here(
     assert all(entry["largest_difference"] <= entry["tolerance"] for entry in compared)
 
 
+@pytest.mark.rtx
+def test_engines_take_the_batches_that_the_build_names(tmp_path: Path, tiny_riva: Path) -> None:
+    """Triton is told the largest one, and an engine is built for it."""
+    rmir, repository = tmp_path / "tiny.rmir", tmp_path / "models"
+    batches = ("--nn.max_batch_size=8", "--nn.opt_batch_size=4")
+    succeed("riva-build", "speech_recognition", rmir, tiny_riva, "--name=tiny", *batches)
+
+    succeed("riva-deploy", *RTX, "--allow_unrun", rmir, repository)
+
+    configs = [read_config(path) for path in repository.glob("riva-trt-*")]
+    assert {config.max_batch_size for config in configs} == {8}
+
+
 @pytest.fixture(scope="module")
 def engines(tiny_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("engines") / "models"

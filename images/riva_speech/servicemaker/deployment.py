@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from riva_speech import repository as repositories
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker import verification
-from riva_speech.servicemaker.engines import EngineBuilder, lower
+from riva_speech.servicemaker.engines import EngineBuilder, batch_of, lower
 from riva_speech.servicemaker.pipelines import speech_recognition as recognition
 from riva_speech.servicemaker.targets import FP32, Target
 from riva_speech.servicemaker.usage import Usage
@@ -88,7 +88,8 @@ class Deployment:
         self._target = target
         self._repository = repository
         self._staging = staging / "models"
-        self._builder = EngineBuilder(target) if target.is_engine else None
+        batch = batch_of(rmir.metadata.get("engine"))
+        self._builder = EngineBuilder(target, batch) if target.is_engine else None
         self._tolerance = target.tolerance(str(rmir.metadata.get("weights", FP32)))
         self._source = recognition.Source(rmir, staging / "source")
         self._force = force

@@ -10,7 +10,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from riva_speech.errors import OutOfResourceError, SpeechError, UnsupportedError, UsageError
+from riva_speech.errors import (
+    DamagedArchiveError,
+    OutOfResourceError,
+    SpeechError,
+    UnsupportedError,
+    UsageError,
+)
 from riva_speech.servicemaker.targets import FP16, TENSORRT_RTX
 from riva_speech.sessions.engine import (
     STAMP_GPU,
@@ -44,8 +50,8 @@ _PRECISE = (
 
 
 @dataclass(frozen=True)
-class Frames:
-    """How many feature frames an engine takes: its least, its usual and its largest number."""
+class Range:
+    """How many of something an engine takes: its least, its usual and its largest number."""
 
     least: int
     usual: int
@@ -55,14 +61,15 @@ class Frames:
 class EngineBuilder:
     """Builds engines for one library and one GPU."""
 
-    def __init__(self, target: Target) -> None:
-        """Load the library and find the GPU.
+    def __init__(self, target: Target, batch: Range) -> None:
+        """Load the library and find the GPU; ``batch`` is how many requests run at once.
 
         Raises:
             UnsupportedError: The library is not installed, or there is no GPU and none is named.
             UsageError: The named GPU is none that the library builds for.
         """
         self.target = target
+        self.batch = batch
         self._library = load_library(target.runtime)
         self._capability = target.compute_capability or capability_here()
         if target.runtime == TENSORRT_RTX:
@@ -82,7 +89,7 @@ class EngineBuilder:
             STAMP_GPU: self._capability,
         }
 
-    def build(self, graph: Path, inputs: tuple[Tensor, ...], frames: Frames) -> bytes:
+    def build(self, graph: Path, inputs: tuple[Tensor, ...], frames: Range) -> bytes:
         """Compile a graph; ``inputs`` says which dimension counts the frames.
 
         Raises:
@@ -98,7 +105,7 @@ class EngineBuilder:
             reason = parser.get_error(0).desc() if parser.num_errors else "no reason given"
             raise UnsupportedError(f"{self.target.runtime} cannot read {graph.name}: {reason}")
         config = builder.create_builder_config()
-        config.add_optimization_profile(_profile(builder, inputs, frames))
+        config.add_optimization_profile(_profile(builder, inputs, self.batch, frames))
         if self.target.runtime == TENSORRT_RTX:
             config.num_compute_capabilities = 1
             config.set_compute_capability(self._architecture(), 0)
@@ -170,8 +177,8 @@ def _strongly_typed(trt: Any) -> int:  # noqa: ANN401 - as above
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _profile(builder: Any, inputs: tuple[Tensor, ...], frames: Frames) -> Any:  # noqa: ANN401 - as above
-    """Return the ranges of the inputs' shapes, for a batch of one."""
+def _profile(builder: Any, inputs: tuple[Tensor, ...], batch: Range, frames: Range) -> Any:  # noqa: ANN401 - as above
+    """Return the ranges of the inputs' shapes."""
     profile = builder.create_optimization_profile()
     for tensor in inputs:
         if tensor.dims.count(-1) > 1:
@@ -180,8 +187,26 @@ def _profile(builder: Any, inputs: tuple[Tensor, ...], frames: Frames) -> Any:  
         profile.set_shape(
             tensor.name,
             *(
-                (1, *(count if one == -1 else one for one in dims))
-                for count in (frames.least, frames.usual, frames.most)
+                (entries, *(count if one == -1 else one for one in dims))
+                for entries, count in (
+                    (batch.least, frames.least),
+                    (batch.usual, frames.usual),
+                    (batch.most, frames.most),
+                )
             ),
         )
     return profile
+
+
+def batch_of(options: object) -> Range:
+    """Read the batch sizes that riva-build was given; without any, one request runs at once.
+
+    Raises:
+        DamagedArchiveError: They are no counts, or the usual one is above the largest.
+    """
+    values = options if isinstance(options, dict) else {}
+    most = values.get("nn.max_batch_size", values.get("max_batch_size", 1))
+    usual = values.get("nn.opt_batch_size", most)
+    if not (isinstance(most, int) and isinstance(usual, int) and 1 <= usual <= most):
+        raise DamagedArchiveError(f"batch sizes of {usual} usually and {most} at most are none")
+    return Range(1, usual, most)

@@ -31,7 +31,7 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
 from riva_speech.servicemaker import agreement
-from riva_speech.servicemaker.engines import EngineBuilder, Frames
+from riva_speech.servicemaker.engines import EngineBuilder, Range
 from riva_speech.servicemaker.families import ctc, models, transducer
 from riva_speech.servicemaker.pipelines import decoders, official
 from riva_speech.servicemaker.quantisation import quantise
@@ -463,7 +463,9 @@ def write_engine(
     config = _acoustic_config(pipeline, model, builder.target)
     first = model.parameter == loading.FIRST_ACOUSTIC_MODEL
     engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
-    version = write_model(folder, replace(config, parameters=builder.stamp))
+    version = write_model(
+        folder, replace(config, parameters=builder.stamp, max_batch_size=builder.batch.most)
+    )
     (version / PLAN_FILE).write_bytes(engine)
 
 
@@ -475,7 +477,7 @@ def _acoustic_config(pipeline: PipelineConfig, model: AcousticModel, target: Tar
     return ModelConfig(name, target.backend, batch, inputs, outputs, on_gpu=target.on_gpu)
 
 
-def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
+def frames(pipeline: PipelineConfig, *, first: bool) -> Range:
     """Return how many feature frames a pipeline gives its graph at once.
 
     The chunks of a cache-aware stream are all of one size but for its ``first``; everything else is
@@ -485,12 +487,12 @@ def frames(pipeline: PipelineConfig, *, first: bool) -> Frames:
         streaming = pipeline.streaming
         following = streaming.history_frames + streaming.chunk_frames
         count = streaming.first_frames if first else following
-        return Frames(count, count, count)
+        return Range(count, count, count)
     frame_ms = pipeline.acoustic.features.frame_ms
     longest = pipeline.left_padding_size + pipeline.chunk_size + pipeline.right_padding_size
     most = round(1000 * longest) // frame_ms
     least = pipeline.acoustic.ms_per_timestep // frame_ms
-    return Frames(least, min(most, _USUAL_FRAMES), most)
+    return Range(least, min(most, _USUAL_FRAMES), most)
 
 
 def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
