@@ -15,6 +15,8 @@ LOOKAHEADS = [[70, 13], [70, 6], [70, 1]]
 # How often training takes each of them.
 SHARES = [0.3, 0.5, 0.2]
 PIECES = 256
+# Of the features of speech at usual levels.
+FEATURE_MEAN, FEATURE_DEVIATION = -8.2, 5.6
 WIDTH = 192
 LAYERS = 12
 CONVOLUTIONS = 64
@@ -122,7 +124,20 @@ def build(tokenizer: Path) -> Any:  # noqa: ANN401 - NeMo has no types
     from nemo.collections.asr.models import EncDecCTCModelBPE  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
 
-    return EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
+    model = EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
+    _expect(model, mean=FEATURE_MEAN, deviation=FEATURE_DEVIATION)
+    return model
+
+
+def _expect(model: Any, *, mean: float, deviation: float) -> None:  # noqa: ANN401
+    """Scale the first convolution to features that are not normalised."""
+    from torch import nn, no_grad  # noqa: PLC0415
+
+    layers = model.encoder.pre_encode.modules()
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    with no_grad():
+        first.weight /= deviation
+        first.bias -= first.weight.sum((1, 2, 3)) * mean
 
 
 def save(model: Any, out: Path) -> None:  # noqa: ANN401
