@@ -38,13 +38,11 @@ LENGTHS = ((8.0, 0.35), (14.0, 0.65))
 # It begins with small batches of short clean speech, until it has found where the pieces are:
 # a higher rate than this keeps it from finding them.
 EASY_LENGTH = 6.0
-EASY_PART = 0.45
+EASY_PART = 0.75
 EASY_UNTIL_LOSS = 2.2
 EASY_UNTIL_TIME = 0.6
 EASY_RATE = 4e-4
 EASY_LEVEL = 0.05
-# What a recorded step's derivatives must have in common with the same step's, run at once.
-LEAST_COSINE = 0.8
 BLANK = model.PIECES
 MIDDLE_LAYER = 5
 MIDDLE_WEIGHT = 0.4
@@ -83,29 +81,19 @@ class Clock:
 
 @dataclass(frozen=True)
 class Size:
-    """A kind of batch: so many utterances, so long at most, heard so far ahead.
-
-    Attributes:
-        longest: The length of the batch in s.
-        count: How many utterances it has.
-        look: The number of the look-ahead.
-        easy: Whether the speech is left clean.
-    """
+    """A kind of batch: so many utterances of at most so many seconds."""
 
     longest: float
     count: int
-    look: int
-    easy: bool
 
     @classmethod
     def draw(cls, seconds: float, rng: Generator, *, easy: bool) -> Size:
         """Draw a kind of batch with so many seconds in all, or less if it is easy."""
         if easy:
-            return cls(EASY_LENGTH, int(EASY_PART * seconds / EASY_LENGTH), 0, easy)
+            return cls(EASY_LENGTH, int(EASY_PART * seconds / EASY_LENGTH))
         lengths, shares = zip(*LENGTHS, strict=True)
         longest = float(rng.choice(lengths, p=shares))
-        look = int(rng.choice(len(model.SHARES), p=model.SHARES))
-        return cls(longest, int(seconds / longest), look, easy)
+        return cls(longest, int(seconds / longest))
 
 
 class Trainer:
@@ -125,7 +113,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [{"params": [one for one in self.full if one.dim() > 1], "weight_decay": 2e-2},
              {"params": [one for one in self.full if one.dim() <= 1], "weight_decay": 0.0}],
-            lr=self.rate, betas=(0.9, 0.98), fused=self.on_gpu, capturable=self.on_gpu)  # fmt: skip
+            lr=self.rate, betas=(0.9, 0.98), fused=self.on_gpu)  # fmt: skip
         self.bank = spoil.warps(WARPS, model.MELS, device)
         self.middle: Tensor = None
         net.encoder.layers[MIDDLE_LAYER - 1].register_forward_hook(self._keep_middle)
@@ -135,7 +123,6 @@ class Trainer:
         net.encoder.to(self.kind)
         net.decoder.to(self.kind)
         self.update(self.gradients)  # at rate 0: makes the optimiser's state
-        self.recorded: dict[Size, Recording] = {}
 
     def _keep_middle(self, _: Any, __: Any, output: Tensor) -> None:  # noqa: ANN401
         self.middle = output
@@ -192,87 +179,11 @@ class Trainer:
         self.update(list(torch.autograd.grad(heard, self.parts, derivatives)))
         return loss
 
-    def replay(self, size: Size, batch: Batch, rate: float) -> Tensor:
-        """Learn from one batch by a step that is recorded when its size is new."""
-        if size not in self.recorded:
-            self._record(size)
-        self.rate.fill_(rate)
-        recording = self.recorded[size]
-        loss, derivatives = self.judge(recording.forward(batch), batch)
-        recording.backward(derivatives)
-        return loss
-
-    def _record(self, size: Size) -> None:
-        encoder = self.net.encoder
-        contexts = encoder.att_context_size_all
-        encoder.att_context_size = contexts[size.look]
-        encoder.att_context_size_all = [encoder.att_context_size]
-        pool = next(iter(self.recorded.values())).pool if self.recorded else None
-        self.recorded[size] = Recording(self, size, pool)
-        encoder.att_context_size_all, encoder.att_context_size = contexts, contexts[0]
-
-    def agrees(self, size: Size, batch: Batch) -> bool:
-        """Say whether a recorded step has the derivatives of the same step run at once."""
-        inner = [place for place, one in enumerate(self.parts) if one.dim() == 2]  # noqa: PLR2004
-        contexts = self.net.encoder.att_context_size_all
-        self.net.encoder.att_context_size_all = [contexts[size.look]]
-        heard = self.hear(batch.audio, batch.lengths.to(self.device), clean=size.easy)
-        self.net.encoder.att_context_size_all = contexts
-        _, derivatives = self.judge(heard, batch)
-        own = torch.autograd.grad(heard, self.parts, derivatives)
-        self.replay(size, batch, 0.0)
-        one, other = (
-            torch.cat([parts[place].float().flatten() for place in inner])
-            for parts in (own, self.gradients)
-        )
-        cosine = float(functional.cosine_similarity(one, other, dim=0))
-        print(f"recorded and direct derivatives: cosine {cosine:.4f}", flush=True)
-        return cosine > LEAST_COSINE
-
     def average_into(self, twin: Any) -> None:  # noqa: ANN401
         """Give another model, in full precision, the mean weights."""
         weights = [one for one in twin.parameters() if one.requires_grad]
         with torch.no_grad():
             torch._foreach_copy_(weights, self.mean)  # noqa: SLF001
-
-
-class Recording:
-    """The kernels of one training step for one size of batch, launched as two CUDA graphs."""
-
-    def __init__(self, trainer: Trainer, size: Size, pool: Any) -> None:  # noqa: ANN401
-        """Run the step twice, then record it; recordings share a pool of memory."""
-        device, samples = trainer.device, int(size.longest * model.RATE)
-        self.audio = 0.01 * torch.randn(size.count, samples, device=device)
-        self.lengths = torch.full((size.count,), samples, device=device)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
-                torch.autograd.grad(heard, trainer.parts, [torch.zeros_like(one) for one in heard])
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        self.first, self.second = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.first, pool=pool):
-            heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
-        self.pool = self.first.pool()
-        self.derivatives = [torch.zeros_like(one) for one in heard]
-        with torch.cuda.graph(self.second, pool=self.pool):
-            trainer.update(list(torch.autograd.grad(heard, trainer.parts, self.derivatives)))
-        self.heard = [one.detach() for one in heard]
-
-    def forward(self, batch: Batch) -> list[Tensor]:
-        """Return the log-probabilities of a batch."""
-        self.audio.copy_(batch.audio)
-        self.lengths.copy_(batch.lengths, non_blocking=True)
-        self.first.replay()
-        return self.heard
-
-    def backward(self, derivatives: list[Tensor]) -> None:
-        """Change the weights."""
-        for own, given in zip(self.derivatives, derivatives, strict=True):
-            own.copy_(given)
-        self.second.replay()
 
 
 def encoded_lengths(samples: Tensor) -> Tensor:
@@ -304,7 +215,7 @@ def train(options: argparse.Namespace) -> None:
     net, twin = model.build(options.tokenizer), model.build(options.tokenizer)
     twin.to(options.device).eval()
     if options.start:
-        net.load_state_dict(torch.load(options.start, map_location="cpu", weights_only=True))
+        model.load_weights(net, options.start)
     trainer = Trainer(net, options.device)
     pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
     seen: set[str] = set()
@@ -315,18 +226,10 @@ def train(options: argparse.Namespace) -> None:
     clock = Clock(options.seconds, options.rate, options.warm_steps, began)
     losses, step, heard, evaluated, easy = [], 0, 0.0, 0, True
     trainer.drop(easy=easy)
-    if options.record:
-        size = Size.draw(options.batch_seconds, rng, easy=easy)
-        options.record = trainer.agrees(size, pool.batch(size.longest, size.count, rng))
-    if not options.record:  # a step takes as long to launch, however much is in it
-        options.batch_seconds *= 1.7
     while clock.passed() < 1:
         size = Size.draw(options.batch_seconds, rng, easy=easy)
         batch = pool.batch(size.longest, size.count, rng)
-        if options.record:
-            losses.append(trainer.replay(size, batch, clock.rate(step)))
-        else:
-            losses.append(trainer.step(batch, clock.rate(step), clean=easy))
+        losses.append(trainer.step(batch, clock.rate(step), clean=easy))
         heard += size.longest * size.count
         step += 1
         if step % options.report == 0:
@@ -350,9 +253,8 @@ def train(options: argparse.Namespace) -> None:
 def finish(trainer: Trainer, twin: Any, options: argparse.Namespace, name: str) -> None:  # noqa: ANN401
     """Write the mean weights, and try them on the development lists."""
     trainer.average_into(twin)
-    state = {key: value.half() if value.is_floating_point() else value
-             for key, value in twin.state_dict().items()}  # fmt: skip
-    torch.save(state, options.out.parent / f"{name}.pt")
+    weights = {key: value.half() for key, value in twin.named_parameters()}
+    torch.save(weights, options.out.parent / f"{name}.pt")
     if options.lists:
         hearing.report(twin, options.lists, trainer.device)
 
@@ -367,9 +269,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--start", type=Path, help="weights to start from, a .pt of before")
     parser.add_argument("--shards-at-least", type=int, default=1, help="wait for so many")
-    parser.add_argument("--record", action="store_true", help="launch steps as CUDA graphs")
     parser.add_argument("--evaluations", type=int, default=2, help="on the way")
-    parser.add_argument("--batch-seconds", type=float, default=700.0)
+    parser.add_argument("--batch-seconds", type=float, default=1200.0)
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--warm-steps", type=int, default=200)
     parser.add_argument("--hours", type=float, default=260.0, help="room for speech")
