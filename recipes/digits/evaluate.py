@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.digits.corpus import Clip, read_audio, read_manifest
 from recipes.digits.quiet import restore
-from recipes.digits.word_errors import distance
+from recipes.word_errors import distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 from pathlib import Path
 
@@ -255,3 +256,81 @@ def test_a_colon_in_an_existing_name_is_no_separator(tmp_path: Path) -> None:
     path.touch()
 
     assert split_key(str(path)) == (path, None)
+
+
+def version(path: Path) -> int:
+    """Return an archive's format version."""
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.yaml")
+        assert file is not None
+        return int(yaml.safe_load(file.read())["format_version"])
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_what_shrinks_is_stored_deflated(tmp_path: Path, key: str | None) -> None:
+    """Text takes less room and comes back whole; an archive of noise stays as it was."""
+    text = " ".join(str(number) for number in range(50_000)).encode()
+    noise = random.Random(0).randbytes(50_000)
+
+    sizes = {}
+    for content in (noise, text):
+        path = make(tmp_path, key=key, content=content)
+        sizes[content] = (path.stat().st_size, version(path))
+        with open_archive(path, kind="riva", key=key) as archive:
+            archive.extract("graph.onnx", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == content
+
+    assert sizes[text][0] < 0.6 * len(text)
+    assert [sizes[one][1] for one in (noise, text)] == [1, 2]
+
+
+def test_what_shrinks_beyond_reason_is_stored_as_it_is(tmp_path: Path) -> None:
+    """Zeros are not deflated: no archive holds more than a hundred times its size."""
+    path = make(tmp_path, content=bytes(1 << 20))
+
+    assert version(path) == 1
+    assert path.stat().st_size > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(10, "inflates to more"), (10**6, "another size"), (10**9, "beyond reason"), ("x", "beyond")],
+)
+def test_a_deflated_artefact_cannot_exceed_its_size(
+    tmp_path: Path, size: object, said: str
+) -> None:
+    """A false size is damage, and what it claims is never written."""
+    content = b"some words, " * 10 + random.Random(1).randbytes(20_000).hex().encode()
+    path = make(tmp_path, content=content)
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.yaml")
+        assert file is not None
+        manifest = yaml.safe_load(file.read())
+    manifest["artifacts"][0]["plain_size"] = size
+    rewrite_manifest(path, manifest)
+
+    with (
+        pytest.raises(DamagedArchiveError, match=said),
+        open_archive(path, kind="riva") as archive,
+    ):
+        archive.extract("graph.onnx", tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
+    """Only what this version can inflate is read."""
+    path = make(tmp_path, content=b"some words, " * 1000 + random.Random(1).randbytes(9000))
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.yaml")
+        assert file is not None
+        manifest = yaml.safe_load(file.read())
+    manifest["artifacts"][0]["compression"] = "lzma"
+    rewrite_manifest(path, manifest)
+
+    with (
+        pytest.raises(DamagedArchiveError, match="compressed by 'lzma'"),
+        open_archive(path, kind="riva"),
+    ):
+        pass

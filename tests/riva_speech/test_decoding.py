@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riva_speech.asr.ctc import GreedyDecoder, Tokens
+from riva_speech.asr.ctc import GreedyDecoder, Hypothesis, Tokens
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.pipeline import EndpointingConfig
-from riva_speech.asr.results import ResultBuilder
+from riva_speech.asr.results import Result, ResultBuilder
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLANK = 3
+LETTERS = Vocabulary(("a", "b", "c"), VocabularyType.CHARACTER)
 PATHS = st.lists(st.integers(0, BLANK), max_size=40)
 
 
@@ -35,25 +36,31 @@ def collapse(path: list[int]) -> list[int]:
     return [token for token, _ in itertools.groupby(path) if token != BLANK]
 
 
+def decode(pieces: list[NDArray[np.float32]]) -> Tokens:
+    """Return the greedy tokens of a stream that comes in pieces."""
+    decoder = GreedyDecoder(LETTERS)
+    for piece in pieces:
+        decoder.accept(piece)
+    (only,) = decoder.end(5)
+    return only.tokens
+
+
 @given(PATHS)
 def test_greedy_decoding_follows_ctc_s_definition(path: list[int]) -> None:
     """The decoder merges repeats and drops blanks, and says where each token began."""
-    decoded = GreedyDecoder(BLANK).accept(log_probs(path))
+    tokens = decode(np.split(log_probs(path), 1))
 
-    assert decoded.tokens.ids.tolist() == collapse(path)
-    assert [path[step] for step in decoded.tokens.steps] == collapse(path)
-    assert decoded.blanks.tolist() == [token == BLANK for token in path]
+    assert tokens.ids.tolist() == collapse(path)
+    assert [path[step] for step in tokens.steps] == collapse(path)
 
 
 @given(PATHS, st.lists(st.integers(0, 40), max_size=5))
 def test_pieces_decode_as_the_whole(path: list[int], cuts: list[int]) -> None:
     """A stream decodes alike however its steps are grouped."""
     scores = log_probs(path)
-    whole = GreedyDecoder(BLANK).accept(scores).tokens
-    decoder, tokens = GreedyDecoder(BLANK), Tokens.none()
+    whole = decode([scores])
 
-    for piece in np.split(scores, sorted(min(cut, len(path)) for cut in cuts)):
-        tokens += decoder.accept(piece).tokens
+    tokens = decode(np.split(scores, sorted(min(cut, len(path)) for cut in cuts)))
 
     assert tokens.ids.tolist() == whole.ids.tolist()
     assert tokens.steps.tolist() == whole.steps.tolist()
@@ -93,12 +100,18 @@ def test_a_vocabulary_survives_its_file(tmp_path_factory: pytest.TempPathFactory
     assert Vocabulary.load(path, VocabularyType.CHARACTER) == vocabulary
 
 
+def build(vocabulary: Vocabulary, tokens: Tokens, *, seconds: float) -> Result:
+    """Return the result of one hypothesis, of steps of 80 ms."""
+    hypothesis = Hypothesis(tokens, tuple(vocabulary.words(tokens.ids.tolist())))
+    return ResultBuilder(80).build([hypothesis], is_final=True, audio_processed=seconds)
+
+
 def test_word_times_and_confidences_come_from_the_tokens() -> None:
     """A word lasts from its first token's step to the end of its last one's."""
     vocabulary = Vocabulary(("▁one", "▁t", "wo"), VocabularyType.SENTENCEPIECE)
     tokens = Tokens(np.array([0, 1, 2]), np.array([2, 7, 9]), np.array([0.9, 0.8, 0.5], "f4"))
 
-    result = ResultBuilder(vocabulary, 80).build(tokens, is_final=True, audio_processed=1.0)
+    result = build(vocabulary, tokens, seconds=1.0)
 
     assert result.transcript == "one two"
     assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (560, 800)]
@@ -111,7 +124,7 @@ def test_word_times_stay_within_the_client_s_audio() -> None:
     vocabulary = Vocabulary(("▁one",), VocabularyType.SENTENCEPIECE)
     tokens = Tokens(np.array([0, 0]), np.array([2, 9]), np.array([0.9, 0.8], "f4"))
 
-    result = ResultBuilder(vocabulary, 80).build(tokens, is_final=True, audio_processed=0.5)
+    result = build(vocabulary, tokens, seconds=0.5)
 
     assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (500, 500)]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import riva.client
 
-from recipes.digits.word_errors import distance
+from recipes.word_errors import distance
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
 from support.nemo import Pair, make_pair, nemo_stream, nemo_texts

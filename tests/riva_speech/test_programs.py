@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.repository import list_models, read_config
@@ -63,7 +64,12 @@ def test_building_refuses_to_overwrite(tmp_path: Path, tiny_riva: Path) -> None:
         (["--endpointing.stop_th=7"], "thresholds are shares"),
         (["--endpointing.stop_th=nan"], "thresholds are shares"),
         (["--endpointing.stop_history=-1"], "windows are 0 to"),
-        (["--decoder_type=flashlight"], "invalid choice"),
+        (["--decoder_type=flashlight"], "takes its words from one of"),
+        (["--decoder_type=kaldi"], "kaldi is not supported"),
+        (["--decoding_vocab=words"], "--decoding_vocab needs --decoder_type=flashlight"),
+        (["--nemo_decoder.language_model_alpha=0.5"], "RNN-T and TDT"),
+        (["--flashlight_decoder.max_batch_size=8"], "decoded by itself"),
+        (["--flashlight_decoder.num_tokenization=3"], "only 1 is supported"),
         (["--no_such_option=1"], "unrecognized"),
     ],
 )
@@ -88,6 +94,19 @@ def test_a_look_ahead_is_chosen_by_its_chunk_size(tmp_path: Path, tiny_riva: Pat
         (recognizer,) = load_recognizers(repository)
 
         assert recognizer.config.streaming.att_context_size == (70, right)
+
+
+def test_a_look_ahead_may_be_chosen_where_both_are_built(tmp_path: Path, tiny_riva: Path) -> None:
+    """A chunk size that is a look-ahead is for streams, and whole utterances keep theirs."""
+    both = ("--offline", "--streaming=True")
+    for size, streaming, offline in ((0.16, 0.16, 28.0), (8.0, 0.56, 8.0)):
+        rmir = tmp_path / f"{size}.rmir"
+        succeed(*BUILD, rmir, tiny_riva, f"--chunk_size={size}", *both)
+
+        with open_archive(rmir, kind="rmir") as archive:
+            chunks = {one["type"]: one["chunk_size"] for one in archive.metadata["pipelines"]}
+
+        assert chunks == {"online": streaming, "offline": offline}
 
 
 def test_a_long_recording_is_encoded_as_in_one_run(tmp_path: Path, tiny_riva: Path) -> None:

@@ -38,24 +38,29 @@ class Pair:
         return [one for one in self.recognizers if isinstance(one, StreamingRecognizer)]
 
 
-def deploy(checkpoint: Path, folder: Path, *, look_aheads: list[float]) -> list[Recognizer]:
+def deploy(
+    checkpoint: Path, folder: Path, *, look_aheads: list[float], options: tuple[str, ...] = ()
+) -> list[Recognizer]:
     """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead."""
     riva = folder / "model.riva"
     convert(ConvertOptions(checkpoint, riva, None, force=True, device="cpu", onnx_opset=17))
     builds = {"offline": ["--offline"]}
     builds |= {f"streaming-{size:g}": [f"--chunk_size={size}"] for size in look_aheads}
     rmirs = []
-    for name, options in builds.items():
+    for name, chunk in builds.items():
         rmirs.append(str(folder / f"{name}.rmir"))
-        arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *options]
+        arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *chunk, *options]
         riva_build.build(riva_build.parse(arguments))
     models = folder / "models"
     riva_deploy.deploy(riva_deploy.DeployOptions(tuple(rmirs), models, force=False, report=None))
     return load_recognizers(models)
 
 
-def make_pair(checkpoint: Path, folder: Path) -> Pair:
-    """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has."""
+def make_pair(checkpoint: Path, folder: Path, options: tuple[str, ...] = ()) -> Pair:
+    """Load a checkpoint into NeMo, and deploy it with every look-ahead that it has.
+
+    ``options`` are riva-build's.
+    """
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
 
     model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
@@ -64,9 +69,8 @@ def make_pair(checkpoint: Path, folder: Path) -> Pair:
     cache_aware = model.encoder.att_context_style == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
     step = 0.01 * model.encoder.subsampling_factor
-    return Pair(
-        model, deploy(checkpoint, folder, look_aheads=[step * (right + 1) for _, right in sizes])
-    )
+    look_aheads = [step * (right + 1) for _, right in sizes]
+    return Pair(model, deploy(checkpoint, folder, look_aheads=look_aheads, options=options))
 
 
 def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from riva_speech.archive import packing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = "riva-qs"
-FORMAT_VERSION = 1
+# Archives without deflated artefacts are of the first version, which older programs read too.
+PLAIN_VERSION, FORMAT_VERSION = 1, 2
 # The member that holds it, always the first.
 MEMBER = "manifest.yaml"
 MAX_BYTES = 4 << 20
@@ -33,13 +36,16 @@ class Artifact:
     """One file of an archive, as it is stored.
 
     ``size`` (bytes) and ``sha256`` (hex) are those of the stored bytes, so damage is found without
-    a key. ``nonce`` (base64) is set when the artefact is sealed.
+    a key. ``nonce`` (base64) is set when the artefact is sealed. ``compression`` and
+    ``plain_size`` are set when it is deflated, which comes before sealing.
     """
 
     name: str
     size: int
     sha256: str
     nonce: str | None = None
+    compression: str | None = None
+    plain_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a name that could lead out of a folder."""
@@ -74,6 +80,12 @@ class Manifest:
     artifacts: tuple[Artifact, ...]
     encryption: Encryption | None = None
 
+    @property
+    def format_version(self) -> int:
+        """The oldest version that can say what the manifest says."""
+        packed = any(artifact.compression for artifact in self.artifacts)
+        return FORMAT_VERSION if packed else PLAIN_VERSION
+
     def to_yaml(self) -> bytes:
         """Return the manifest as it is stored."""
         return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True).encode()
@@ -88,7 +100,7 @@ class Manifest:
         """Return the manifest as plain values."""
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "kind": self.kind,
             "encryption": asdict(self.encryption) if self.encryption else None,
             "metadata": self.metadata,
@@ -123,7 +135,14 @@ def _parse_artifact(raw: Any) -> Artifact:  # noqa: ANN401 - from YAML
         raise ValueError("an artefact has no size or no SHA-256")
     if nonce is not None:
         base64.b64decode(nonce, validate=True)
-    return Artifact(raw["name"], size, sha256, nonce)
+    compression, plain_size = raw.get("compression"), raw.get("plain_size")
+    if compression not in (None, packing.DEFLATE):
+        raise ValueError(f"an artefact is compressed by {compression!r}")
+    if compression and not (
+        isinstance(plain_size, int) and 0 <= plain_size <= packing.MAX_RATIO * size
+    ):
+        raise ValueError("a compressed artefact's size is missing or beyond reason")
+    return Artifact(raw["name"], size, sha256, nonce, compression, plain_size)
 
 
 def _parse_encryption(raw: Any) -> Encryption:  # noqa: ANN401 - from YAML

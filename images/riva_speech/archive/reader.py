@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech import safe_yaml
 from riva_speech.archive import manifest as manifests
-from riva_speech.archive import sealing
+from riva_speech.archive import packing, sealing
 from riva_speech.errors import (
     ArtifactMissingError,
     DamagedArchiveError,
@@ -70,13 +70,14 @@ class ArchiveReader:
             partial.unlink(missing_ok=True)
 
     def _plain_blocks(self, artifact: Artifact) -> Iterator[bytes]:
-        stored = self._stored_blocks(artifact)
-        if self._keys is None:
-            yield from stored
-            return
-        bound_to = f"{self._kind}/{artifact.name}"
+        blocks = self._stored_blocks(artifact)
+        if self._keys is not None:
+            bound_to = f"{self._kind}/{artifact.name}"
+            blocks = sealing.unseal(blocks, self._keys, artifact.nonce or "", bound_to)
+        if artifact.plain_size is not None:
+            blocks = packing.unpack(blocks, artifact.plain_size)
         try:
-            yield from sealing.unseal(stored, self._keys, artifact.nonce or "", bound_to)
+            yield from blocks
         except ValueError as error:
             raise _damaged(self.path, f"artefact {artifact.name}: {error}") from error
 
@@ -158,10 +159,10 @@ def _read_manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
         raise _foreign(path, f"its manifest cannot be read: {error}") from None
     if raw.get("format") != manifests.FORMAT:
         raise _foreign(path, "its manifest is not of this project")
-    if raw.get("format_version") != manifests.FORMAT_VERSION:
+    if raw.get("format_version") not in (manifests.PLAIN_VERSION, manifests.FORMAT_VERSION):
         raise ForeignArchiveError(
             f"{path} has format version {raw.get('format_version')}, and this program reads "
-            f"{manifests.FORMAT_VERSION}",
+            f"versions up to {manifests.FORMAT_VERSION}",
             hint="use the version of riva-qs that made it, or build it again",
         )
     try:

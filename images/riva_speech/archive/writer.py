@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from riva_speech.archive import manifest, sealing
+from riva_speech.archive import manifest, packing, sealing
 from riva_speech.archive.manifest import Artifact, Manifest
 from riva_speech.errors import UsageError
 
@@ -65,17 +65,23 @@ def refuse_overwrite(path: Path, *, force: bool) -> None:
 def _prepare(
     kind: str, metadata: dict[str, Any], sources: Mapping[str, Path], key: str | None, folder: Path
 ) -> tuple[Manifest, dict[str, Path]]:
-    """Hash, and with a key seal, every source; return the manifest and the files to store."""
+    """Deflate, seal with a key, and hash the sources; return the manifest and what to store."""
     encryption = sealing.new_encryption() if key else None
     keys = sealing.Keys.derive(key, encryption) if key and encryption else None
     artifacts, stored = [], dict(sources)
     for index, (name, source) in enumerate(sources.items()):
-        nonce = None
+        nonce = compression = plain_size = None
+        if packing.pack(source, folder / f"packed-{index}"):
+            compression, plain_size = packing.DEFLATE, source.stat().st_size
+            stored[name] = folder / f"packed-{index}"
         if keys:
-            stored[name] = folder / f"sealed-{index}"
-            nonce = sealing.seal(source, stored[name], keys, f"{kind}/{name}")
+            sealed = folder / f"sealed-{index}"
+            nonce = sealing.seal(stored[name], sealed, keys, f"{kind}/{name}")
+            stored[name] = sealed
         file = stored[name]
-        artifacts.append(Artifact(name, file.stat().st_size, _sha256(file), nonce))
+        artifacts.append(
+            Artifact(name, file.stat().st_size, _sha256(file), nonce, compression, plain_size)
+        )
     contents = Manifest(kind, metadata, tuple(artifacts), encryption)
     return (keys.sign(contents) if keys else contents), stored
 

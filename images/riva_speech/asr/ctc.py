@@ -1,9 +1,9 @@
-"""Greedy CTC decoding."""
+"""Greedy CTC decoding, and what every decoder gives back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.acoustic import LogProbs
+    from riva_speech.text.vocabulary import Vocabulary, Word
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,61 @@ class Tokens:
             np.concatenate([self.probabilities, other.probabilities]),
         )
 
-    def until(self, step: int) -> Tokens:
-        """Return the tokens seen before an encoder step."""
-        return self._where(self.steps < step)
-
-    def since(self, step: int) -> Tokens:
-        """Return the tokens seen at or after an encoder step."""
-        return self._where(self.steps >= step)
-
-    def _where(self, mask: NDArray[np.bool_]) -> Tokens:
-        return Tokens(self.ids[mask], self.steps[mask], self.probabilities[mask])
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.ids)
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """What one piece of log-probabilities gave: new tokens, and which steps were blank."""
+class Hypothesis:
+    """What one utterance may have been: its words, and the tokens that they refer to."""
 
     tokens: Tokens
-    blanks: NDArray[np.bool_]
+    words: tuple[Word, ...]
+
+    @property
+    def text(self) -> str:
+        """The words, joined by single spaces."""
+        return " ".join(word.text for word in self.words)
+
+
+class Decoder(Protocol):
+    """Turns the log-probabilities of one stream into words, utterance by utterance.
+
+    However a stream's steps are grouped, its utterances are the same.
+    """
+
+    def accept(self, log_probs: LogProbs) -> None:
+        """Take the next steps, [steps, tokens + 1]."""
+
+    def best(self) -> Hypothesis:
+        """Return what the utterance seems to be so far."""
+
+    def end(self, count: int = 1) -> list[Hypothesis]:
+        """End the utterance here, and begin the next; return at most ``count``, the best first."""
+
+
+class Decoding(Protocol):
+    """A way of decoding, ready to start decoders of streams. Safe to share."""
+
+    @property
+    def name(self) -> str:
+        """Its ``--decoder_type``."""
+
+    def start(self) -> Decoder:
+        """Return the decoder of a new stream."""
+
+
+@dataclass(frozen=True)
+class GreedyDecoding:
+    """Takes the best token of each step."""
+
+    vocabulary: Vocabulary
+    name: str = "greedy"
+
+    def start(self) -> GreedyDecoder:
+        """Return the decoder of a new stream."""
+        return GreedyDecoder(self.vocabulary)
 
 
 class GreedyDecoder:
@@ -60,18 +98,29 @@ class GreedyDecoder:
     It remembers the last step, so that pieces of a stream decode as the whole would.
     """
 
-    def __init__(self, blank: int) -> None:
-        self._blank = blank
-        self._last = blank
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._last = vocabulary.blank
         self._steps = 0
+        self._tokens = Tokens.none()
 
-    def accept(self, log_probs: LogProbs) -> Decoded:
-        """Decode the next steps, [steps, tokens + 1]."""
+    def accept(self, log_probs: LogProbs) -> None:
+        """Take the next steps, [steps, tokens + 1]."""
         best = log_probs.argmax(axis=1)
         previous = np.concatenate([[self._last], best[:-1]]).astype(np.int64)
-        at = np.flatnonzero((best != previous) & (best != self._blank))
-        tokens = Tokens(best[at], at + self._steps, np.exp(log_probs[at, best[at]]))
+        at = np.flatnonzero((best != previous) & (best != self._vocabulary.blank))
+        self._tokens += Tokens(best[at], at + self._steps, np.exp(log_probs[at, best[at]]))
         if len(best):
             self._last = int(best[-1])
         self._steps += len(best)
-        return Decoded(tokens, best == self._blank)
+
+    def best(self) -> Hypothesis:
+        """Return what the utterance is so far."""
+        words = self._vocabulary.words(self._tokens.ids.tolist())
+        return Hypothesis(self._tokens, tuple(words))
+
+    def end(self, count: int = 1) -> list[Hypothesis]:
+        """End the utterance; there is one hypothesis, however many are asked for."""
+        ended = self.best()
+        self._tokens = Tokens.none()
+        return [ended][:count]

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml
+from riva_speech.asr import flashlight
 from riva_speech.asr.acoustic import OfflineAcousticModel, StreamingAcousticModel
+from riva_speech.asr.ctc import GreedyDecoding
+from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import ArtifactMissingError, DamagedArchiveError
 from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from riva_speech.asr.ctc import Decoding
+    from riva_speech.asr.pipeline import FlashlightConfig
+
+# Lexicons and language models by the files that they were read from: pipelines of one RMIR have
+# the same ones.
+Shared: TypeAlias = dict[tuple[object, ...], FlashlightDecoding]
+
+_log = logging.getLogger(__name__)
 
 Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 
@@ -23,6 +37,8 @@ Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 PIPELINE_FILE = "riva_bls_config.yaml"
 VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
+LEXICON_FILE = "lexicon.txt"
+LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
 # The file of a deployed acoustic model.
 GRAPH_FILE = "model.onnx"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
@@ -40,26 +56,72 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     """
     folders = [root / name for name in repository.list_models(root)]
     pipelines = [folder for folder in folders if _is_pipeline(folder)]
-    return [load_recognizer(folder, threads=threads) for folder in pipelines]
+    shared: Shared = {}
+    return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
-def load_recognizer(folder: Path, *, threads: int = 0) -> Recognizer:
-    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``."""
+def load_recognizer(folder: Path, *, threads: int = 0, shared: Shared | None = None) -> Recognizer:
+    """Load the pipeline in one model folder; the errors are those of ``load_recognizers``.
+
+    What ``shared`` holds already is not loaded again, and what is loaded is added to it.
+    """
     version = folder / repository.VERSION
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, _existing(version / FEATURIZER_FILE))
-    vocabulary = Vocabulary.load(
-        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
-    )
-    results = ResultBuilder(
-        vocabulary, config.acoustic.ms_per_timestep, config.decoder.asr_model_delay
-    )
+    decoding = _decoding(version, config, {} if shared is None else shared)
+    results = ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay)
     session = OnnxSession(_graph(folder, ACOUSTIC_MODEL), threads=threads)
     if config.type == ONLINE:
         first = OnnxSession(_graph(folder, FIRST_ACOUSTIC_MODEL), threads=threads)
         model = StreamingAcousticModel(first, session, config.streaming)
-        return StreamingRecognizer(config, log_mel, model, results)
-    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), results)
+        return StreamingRecognizer(config, log_mel, model, decoding, results)
+    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
+
+
+def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
+    """Return a pipeline's way of decoding, or its fallback where a library is missing."""
+    vocabulary = Vocabulary.load(
+        _existing(version / VOCABULARY_FILE), config.acoustic.vocabulary_type
+    )
+    chosen = config.decoder
+    if chosen.type != flashlight.NAME:
+        return GreedyDecoding(vocabulary)
+    if chosen.fallback and not flashlight.is_available():
+        _log.warning(
+            "Model %s is decoded by %s: flashlight-text is not installed. For better words: "
+            "pip install '%s'",
+            config.name,
+            chosen.fallback,
+            flashlight.REQUIREMENT,
+        )
+        return GreedyDecoding(vocabulary)
+    files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
+    key = (vocabulary, chosen.flashlight, *(_identity(path) for path in files))
+    if key not in shared:
+        shared[key] = _flashlight(version, vocabulary, chosen.flashlight)
+    return shared[key]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what two names of one file have in common."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _flashlight(
+    version: Path, vocabulary: Vocabulary, config: FlashlightConfig
+) -> FlashlightDecoding:
+    model = version / LANGUAGE_MODEL_FILE
+    lexicon = None
+    if not config.use_lexicon_free_decoding:
+        path = _existing(version / LEXICON_FILE)
+        try:
+            lexicon = Lexicon.load(path, vocabulary)
+        except ValueError as error:
+            raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
+    return FlashlightDecoding(vocabulary, config, lexicon, model if model.is_file() else None)
 
 
 def _is_pipeline(folder: Path) -> bool:

@@ -6,6 +6,7 @@ server reads them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -16,7 +17,10 @@ from riva_speech.text.vocabulary import VocabularyType
 ONLINE = "online"
 OFFLINE = "offline"
 
+DECODERS = ("greedy", "flashlight")
+
 _LONGEST_WINDOW_MS = 60_000
+_WIDEST_BEAM = 4096
 _T = TypeVar("_T")
 
 
@@ -65,14 +69,46 @@ class EndpointingConfig:
 
 
 @dataclass(frozen=True)
-class DecoderConfig:
-    """How tokens are made of log-probabilities.
+class FlashlightConfig:
+    """How widely flashlight searches, and what it weighs; Riva's names and defaults.
 
-    ``asr_model_delay`` shifts word times by that many encoder steps.
+    A path's score is the sum of its log-probabilities, plus ``lm_weight`` times the language
+    model's (in powers of ten), plus ``word_insertion_score`` for each word. A step keeps
+    ``beam_size`` paths within ``beam_threshold`` of the best, and tries ``beam_size_token`` tokens
+    for each.
+    """
+
+    lm_weight: float = 0.8
+    word_insertion_score: float = 1.0
+    beam_size: int = 32
+    beam_size_token: int = 16
+    beam_threshold: float = 20.0
+    use_lexicon_free_decoding: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse, with a ValueError, what no search can have."""
+        widths = (self.beam_size, self.beam_size_token)
+        # Written so that NaN, which compares as false, is refused too.
+        if not all(1 <= width <= _WIDEST_BEAM for width in widths):
+            raise ValueError(f"beam sizes are 1 to {_WIDEST_BEAM}")
+        if not 0 < self.beam_threshold < math.inf:
+            raise ValueError("beam_threshold is greater than 0")
+        if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):
+            raise ValueError("weights are finite")
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How words are made of log-probabilities.
+
+    ``asr_model_delay`` shifts word times by that many encoder steps. Where the library of ``type``
+    is not installed, ``fallback`` decodes instead, if it is set.
     """
 
     type: str = "greedy"
     asr_model_delay: int = 0
+    fallback: str = ""
+    flashlight: FlashlightConfig = field(default_factory=FlashlightConfig)
 
 
 @dataclass(frozen=True)
@@ -152,15 +188,16 @@ class PipelineConfig:
                 acoustic=AcousticConfig.from_mapping(values["acoustic"]),
                 chunk_size=float(values["chunk_size"]),
                 padding_size=float(values["padding_size"]),
-                decoder=_build(DecoderConfig, values["decoder"]),
+                decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the pipeline's description is malformed: {error}"
             ) from error
-        if config.decoder.type != "greedy":
-            raise UnsupportedError(f"decoder {config.decoder.type!r} is not supported")
+        for decoder in (config.decoder.type, config.decoder.fallback or DECODERS[0]):
+            if decoder not in DECODERS:
+                raise UnsupportedError(f"decoder {decoder!r} is not supported")
         if config.type == ONLINE and not config.acoustic.streaming:
             raise DamagedArchiveError("an online pipeline has no streaming graph")
         return config
@@ -171,6 +208,11 @@ def _build(kind: type[_T], values: Any) -> _T:  # noqa: ANN401 - from YAML
     if unknown := set(values) - known:
         raise ValueError(f"unknown keys {sorted(unknown)}")
     return kind(**values)
+
+
+def _decoder(values: Any) -> DecoderConfig:  # noqa: ANN401 - from YAML
+    flashlight = _build(FlashlightConfig, values.get("flashlight", {}))
+    return _build(DecoderConfig, {**values, "flashlight": flashlight})
 
 
 def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riva_speech.asr.ctc import GreedyDecoder, Tokens
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingAcousticModel
+    from riva_speech.asr.ctc import Decoding, Hypothesis
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.audio.features import Features, LogMel, Samples
@@ -33,17 +31,20 @@ class OfflineRecognizer:
     config: PipelineConfig
     log_mel: LogMel
     acoustic: OfflineAcousticModel
+    decoding: Decoding
     results: ResultBuilder
 
-    def recognize(self, samples: Samples) -> Result:
-        """Recognise mono float32 samples at the model's rate, in [-1, 1]."""
+    def recognize(self, samples: Samples, *, alternatives: int = 1) -> Result:
+        """Recognise mono float32 samples at the model's rate, in [-1, 1].
+
+        At most ``alternatives`` readings are given; only beam decoders have more than one.
+        """
         features = self.log_mel(samples)
-        tokens = Tokens.none()
+        decoder = self.decoding.start()
         if features.shape[1]:
-            decoder = GreedyDecoder(self.results.vocabulary.blank)
-            tokens = decoder.accept(self.log_probs(features)).tokens
+            decoder.accept(self.log_probs(features))
         seconds = len(samples) / self.config.acoustic.features.sample_rate
-        return self.results.build(tokens, is_final=True, audio_processed=seconds)
+        return self.results.build(decoder.end(alternatives), is_final=True, audio_processed=seconds)
 
     def log_probs(self, features: Features) -> LogProbs:
         """Encode features, [n_mels, frames], in one run, or chunk by chunk where they are long.
@@ -87,15 +88,21 @@ class StreamingRecognizer:
     config: PipelineConfig
     log_mel: LogMel
     acoustic: StreamingAcousticModel
+    decoding: Decoding
     results: ResultBuilder
 
-    def start(self, endpointing: EndpointingConfig | None = None) -> Stream:
-        """Open a stream; its endpointing is the pipeline's unless given."""
-        return Stream(self, endpointing or self.config.endpointing)
+    def start(
+        self, endpointing: EndpointingConfig | None = None, *, alternatives: int = 1
+    ) -> Stream:
+        """Open a stream; its endpointing is the pipeline's unless given.
 
-    def recognize(self, samples: Samples) -> Result:
+        Finals have at most ``alternatives`` readings.
+        """
+        return Stream(self, endpointing or self.config.endpointing, alternatives)
+
+    def recognize(self, samples: Samples, *, alternatives: int = 1) -> Result:
         """Recognise a whole utterance through a stream, without cutting it."""
-        stream = self.start(_NO_ENDPOINTING)
+        stream = self.start(_NO_ENDPOINTING, alternatives=alternatives)
         stream.accept(samples)
         return stream.finish()
 
@@ -103,14 +110,17 @@ class StreamingRecognizer:
 class Stream:
     """One stream of samples on its way to words."""
 
-    def __init__(self, recognizer: StreamingRecognizer, endpointing: EndpointingConfig) -> None:
+    def __init__(
+        self, recognizer: StreamingRecognizer, endpointing: EndpointingConfig, alternatives: int
+    ) -> None:
         self._recognizer = recognizer
+        self._alternatives = alternatives
         self._features = LogMelStream(recognizer.log_mel)
         self._pending = np.zeros((recognizer.log_mel.config.n_mels, 0), np.float32)
         self._state = recognizer.acoustic.start()
-        self._decoder = GreedyDecoder(recognizer.results.vocabulary.blank)
+        self._decoder = recognizer.decoding.start()
         self._endpointer = Endpointer(endpointing, recognizer.config.acoustic.ms_per_timestep)
-        self._tokens = Tokens.none()
+        self._steps = 0
         self._samples = 0
 
     def accept(self, samples: Samples) -> list[Result]:
@@ -125,8 +135,9 @@ class Stream:
         while self._pending.shape[1] >= self._wanted_frames():
             finals += self._step(self._take_chunk())
             heard_anything = True
-        if heard_anything and len(self._tokens.ids):
-            return [*finals, self._build(is_final=False)]
+        best = self._decoder.best() if heard_anything else None
+        if best and best.words:
+            return [*finals, self._build([best], is_final=False)]
         return finals
 
     def finish(self) -> Result:
@@ -136,14 +147,14 @@ class Stream:
         """
         if self._samples:
             self._hear_out()
-        return self._build(is_final=True)
+        return self._end()
 
     def _hear_out(self) -> None:
         rate = self._recognizer.config.acoustic.features.sample_rate
         tail = self._features.accept(np.zeros(int(_TAIL_SECONDS * rate), np.float32))
         self._pending = np.concatenate([self._pending, tail, self._features.finish()], axis=1)
         while self._pending.shape[1]:
-            self._decode(self._take_chunk())
+            self._decoder.accept(self._encode(self._take_chunk()))
 
     def _wanted_frames(self) -> int:
         return self._recognizer.acoustic.wanted_frames(self._state)
@@ -153,22 +164,28 @@ class Stream:
         chunk, self._pending = self._pending[:, :size], self._pending[:, size:]
         return chunk
 
+    def _encode(self, chunk: Features) -> LogProbs:
+        return self._recognizer.acoustic.step(self._state, chunk)
+
     def _step(self, chunk: Features) -> list[Result]:
-        blanks = self._decode(chunk)
+        """Decode a chunk, cut where utterances end."""
+        log_probs = self._encode(chunk)
+        blank = log_probs.shape[1] - 1
+        ends = self._endpointer.accept(log_probs.argmax(axis=1) == blank)
+        *ended, rest = np.split(log_probs, [max(0, end - self._steps) for end in ends])
+        self._steps += len(log_probs)
         finals = []
-        for end in self._endpointer.accept(blanks):
-            utterance, self._tokens = self._tokens.until(end), self._tokens.since(end)
-            if len(utterance.ids):
-                finals.append(self._build(is_final=True, tokens=utterance))
-        return finals
+        for piece in ended:
+            self._decoder.accept(piece)
+            finals.append(self._end())
+        self._decoder.accept(rest)
+        return [final for final in finals if final.words]
 
-    def _decode(self, chunk: Features) -> NDArray[np.bool_]:
-        decoded = self._decoder.accept(self._recognizer.acoustic.step(self._state, chunk))
-        self._tokens += decoded.tokens
-        return decoded.blanks
+    def _end(self) -> Result:
+        return self._build(self._decoder.end(self._alternatives), is_final=True)
 
-    def _build(self, *, is_final: bool, tokens: Tokens | None = None) -> Result:
+    def _build(self, hypotheses: list[Hypothesis], *, is_final: bool) -> Result:
         rate = self._recognizer.config.acoustic.features.sample_rate
         return self._recognizer.results.build(
-            tokens or self._tokens, is_final=is_final, audio_processed=self._samples / rate
+            hypotheses, is_final=is_final, audio_processed=self._samples / rate
         )

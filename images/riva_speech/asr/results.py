@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from riva_speech.asr.ctc import Tokens
-    from riva_speech.text.vocabulary import Vocabulary
+    from collections.abc import Sequence
+
+    from riva_speech.asr.ctc import Hypothesis
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,11 @@ class RecognisedWord:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A hypothesis for one utterance.
-
-    ``confidence`` is the mean posterior of the tokens; ``audio_processed`` is in seconds from the
-    beginning of the stream.
-    """
+class Alternative:
+    """One reading of an utterance; ``confidence`` is the mean posterior of its tokens."""
 
     words: tuple[RecognisedWord, ...]
     confidence: float
-    is_final: bool
-    audio_processed: float
 
     @property
     def transcript(self) -> str:
@@ -40,19 +35,53 @@ class Result:
 
 
 @dataclass(frozen=True)
-class ResultBuilder:
-    """Turns decoded tokens into results."""
+class Result:
+    """What was heard of one utterance.
 
-    vocabulary: Vocabulary
+    ``alternatives`` has at least one entry, the best first; ``audio_processed`` is in seconds from
+    the beginning of the stream.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    is_final: bool
+    audio_processed: float
+
+    @property
+    def words(self) -> tuple[RecognisedWord, ...]:
+        """The words of the best reading."""
+        return self.alternatives[0].words
+
+    @property
+    def confidence(self) -> float:
+        """The confidence in the best reading."""
+        return self.alternatives[0].confidence
+
+    @property
+    def transcript(self) -> str:
+        """The text of the best reading."""
+        return self.alternatives[0].transcript
+
+
+@dataclass(frozen=True)
+class ResultBuilder:
+    """Turns what a decoder gives into results."""
+
     ms_per_timestep: int
     asr_model_delay: int = 0
 
-    def build(self, tokens: Tokens, *, is_final: bool, audio_processed: float) -> Result:
-        """Return the result for one utterance's tokens.
+    def build(
+        self, hypotheses: Sequence[Hypothesis], *, is_final: bool, audio_processed: float
+    ) -> Result:
+        """Return the result for one utterance, of which there is at least one hypothesis.
 
         ``audio_processed`` is how many seconds of audio the client has sent; silence that follows
         a stream gives no word a later time.
         """
+        alternatives = tuple(self._alternative(one, audio_processed) for one in hypotheses)
+        return Result(alternatives, is_final, audio_processed)
+
+    def _alternative(self, hypothesis: Hypothesis, audio_processed: float) -> Alternative:
+        tokens = hypothesis.tokens
         words = tuple(
             RecognisedWord(
                 text=word.text,
@@ -60,10 +89,9 @@ class ResultBuilder:
                 end_ms=self._ms(tokens.steps[word.last - 1] + 1, audio_processed),
                 confidence=float(tokens.probabilities[word.first : word.last].min()),
             )
-            for word in self.vocabulary.words(tokens.ids.tolist())
+            for word in hypothesis.words
         )
-        confidence = float(tokens.probabilities.mean()) if words else 0.0
-        return Result(words, confidence, is_final, audio_processed)
+        return Alternative(words, float(tokens.probabilities.mean()) if words else 0.0)
 
     def _ms(self, step: int, audio_processed: float) -> int:
         milliseconds = (int(step) + self.asr_model_delay) * self.ms_per_timestep

@@ -14,11 +14,13 @@ from riva_speech.server.registry import Wanted
 if TYPE_CHECKING:
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.pipeline import EndpointingConfig
-    from riva_speech.asr.results import Result
+    from riva_speech.asr.results import RecognisedWord, Result
 
 # What NVIDIA's server sends for an ordinary partial result.
 _PARTIAL_STABILITY = 0.1
 _CHANNEL_TAG = 1
+# Clients that ask for more get this many.
+_MOST_ALTERNATIVES = 30
 
 
 class RequestError(ValueError):
@@ -80,42 +82,51 @@ def endpointing(
         raise RequestError(f"Error: endpointing_config is out of range: {error}.") from error
 
 
-def alternative(
+def alternatives_wanted(config: riva_asr_pb2.RecognitionConfig) -> int:
+    """Return how many readings a request wants; 0 stands for one."""
+    return min(max(1, config.max_alternatives), _MOST_ALTERNATIVES)
+
+
+def alternatives(
     result: Result, config: riva_asr_pb2.RecognitionConfig
-) -> riva_asr_pb2.SpeechRecognitionAlternative:
-    """Return a result's only hypothesis.
+) -> list[riva_asr_pb2.SpeechRecognitionAlternative]:
+    """Return a result's readings; audio without words has none.
 
     Final transcripts end with a space, as those of NVIDIA's server do: clients join them as they
-    come. Confidence and word times belong to finals.
+    come. Confidence belongs to finals, and word times to their best reading.
     """
+    kind = riva_asr_pb2.SpeechRecognitionAlternative
+    if not result.words:
+        return []
     if not result.is_final:
-        return riva_asr_pb2.SpeechRecognitionAlternative(transcript=result.transcript)
-    words = result.words if config.enable_word_time_offsets else ()
-    return riva_asr_pb2.SpeechRecognitionAlternative(
-        transcript=f"{result.transcript} ",
-        confidence=result.confidence,
-        words=[
-            riva_asr_pb2.WordInfo(
-                word=word.text,
-                start_time=word.start_ms,
-                end_time=word.end_ms,
-                confidence=word.confidence,
-            )
-            for word in words
-        ],
+        return [kind(transcript=result.transcript)]
+    found = [
+        kind(transcript=f"{one.transcript} ", confidence=one.confidence)
+        for one in result.alternatives
+    ]
+    if config.enable_word_time_offsets:
+        found[0].words.extend(map(_word, result.words))
+    return found
+
+
+def _word(word: RecognisedWord) -> riva_asr_pb2.WordInfo:
+    return riva_asr_pb2.WordInfo(
+        word=word.text,
+        start_time=word.start_ms,
+        end_time=word.end_ms,
+        confidence=word.confidence,
     )
 
 
 def offline_response(
     result: Result, request: riva_asr_pb2.RecognizeRequest
 ) -> riva_asr_pb2.RecognizeResponse:
-    """Return the answer to ``Recognize``; audio without words has no alternatives."""
-    alternatives = [alternative(result, request.config)] if result.words else []
+    """Return the answer to ``Recognize``."""
     return riva_asr_pb2.RecognizeResponse(
         id=request.id if request.HasField("id") else None,
         results=[
             riva_asr_pb2.SpeechRecognitionResult(
-                alternatives=alternatives,
+                alternatives=alternatives(result, request.config),
                 channel_tag=_CHANNEL_TAG,
                 audio_processed=result.audio_processed,
             )
@@ -128,7 +139,7 @@ def streaming_result(
 ) -> riva_asr_pb2.StreamingRecognitionResult:
     """Return one result of a stream."""
     return riva_asr_pb2.StreamingRecognitionResult(
-        alternatives=[alternative(result, config)] if result.words else [],
+        alternatives=alternatives(result, config),
         is_final=result.is_final,
         stability=0.0 if result.is_final else _PARTIAL_STABILITY,
         channel_tag=_CHANNEL_TAG,
@@ -148,6 +159,6 @@ def model_config(
             "language_code": config.language_code,
             "sample_rate_hertz": str(config.acoustic.features.sample_rate),
             "streaming": str(config.type == "online"),
-            "decoder_type": config.decoder.type,
+            "decoder_type": recognizer.decoding.name,
         },
     )

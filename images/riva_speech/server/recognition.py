@@ -156,7 +156,8 @@ def _recognize(
     if not len(samples):
         raise RequestError("Error: the request holds no audio.")
     call.audio_seconds = len(samples) / rate
-    return messages.offline_response(recognizer.recognize(samples), request)
+    wanted = messages.alternatives_wanted(request.config)
+    return messages.offline_response(recognizer.recognize(samples, alternatives=wanted), request)
 
 
 class _Conversation:
@@ -179,7 +180,8 @@ class _Conversation:
         self._rate = recognizer.config.acoustic.features.sample_rate
         self._audio = AudioStream(messages.declared_format(streaming.config), self._rate)
         self._stream: Stream = recognizer.start(
-            messages.endpointing(streaming.config, recognizer.config.endpointing)
+            messages.endpointing(streaming.config, recognizer.config.endpointing),
+            alternatives=messages.alternatives_wanted(streaming.config),
         )
         self._had_final = False
         call.model = recognizer.config.name

@@ -116,11 +116,12 @@ def deploy_rmir(
         staging = Path(folder)
         for pipeline in pipelines:
             _stage(rmir, pipeline, repository, staging, force=force)
+        decoders = {}
         for pipeline in pipelines:
-            _verify(pipeline, staging)
+            decoders[pipeline.name] = _verify(pipeline, staging)
         for path in sorted(staging.iterdir()):
             _move_in(path, repository, staging)
-    return [_entry(pipeline, rmir.path.name) for pipeline in pipelines]
+    return [_entry(one, rmir.path.name, decoders[one.name]) for one in pipelines]
 
 
 def _stage(
@@ -146,8 +147,11 @@ def _is_new(name: str, repository: Path, staging: Path, *, force: bool) -> bool:
     return False
 
 
-def _verify(pipeline: PipelineConfig, staging: Path) -> None:
-    """Let a staged pipeline recognise noise: it must load, run and give finite numbers."""
+def _verify(pipeline: PipelineConfig, staging: Path) -> str:
+    """Let a staged pipeline recognise noise: it must load, run and give finite numbers.
+
+    Returns the decoder it used, which is the pipeline's fallback where a library is missing.
+    """
     _log.info("Using onnx runtime")
     recognizer = load_recognizer(staging / recognition.pipeline_directory(pipeline))
     noise = np.random.default_rng(0).normal(0, 0.01, pipeline.acoustic.features.sample_rate)
@@ -160,6 +164,7 @@ def _verify(pipeline: PipelineConfig, staging: Path) -> None:
         ) from error
     if not np.isfinite(result.confidence):
         raise SpeechError(f"the deployed model {pipeline.name} gives values that are no numbers")
+    return recognizer.decoding.name
 
 
 def _move_in(staged: Path, repository: Path, staging: Path) -> None:
@@ -173,7 +178,7 @@ def _move_in(staged: Path, repository: Path, staging: Path) -> None:
     shutil.rmtree(staging / f"old-{staged.name}", ignore_errors=True)
 
 
-def _entry(pipeline: PipelineConfig, rmir: str) -> dict[str, Any]:
+def _entry(pipeline: PipelineConfig, rmir: str, decoder: str) -> dict[str, Any]:
     acoustic = [model.directory for model in recognition.acoustic_models(pipeline)]
     return {
         "name": pipeline.name,
@@ -181,6 +186,8 @@ def _entry(pipeline: PipelineConfig, rmir: str) -> dict[str, Any]:
         "type": pipeline.type,
         "language_code": pipeline.language_code,
         "rmir": rmir,
+        "decoder": decoder,
+        "decoder_wanted": pipeline.decoder.type,
         "directories": [*acoustic, recognition.pipeline_directory(pipeline)],
     }
 

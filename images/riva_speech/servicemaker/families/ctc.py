@@ -11,6 +11,7 @@ import hashlib
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import onnx
     import torch
@@ -35,6 +35,8 @@ OFFLINE_GRAPH = "model_graph.onnx"
 SHARED_WEIGHTS = "model_weights.bin"
 FEATURIZER = "featurizer.npz"
 VOCABULARY = "vocabulary.txt"
+# SentencePiece's own file, where the model has one: lexicons are spelt with it.
+TOKENIZER = "tokenizer.model"
 
 # Smaller tensors stay in the graphs: ONNX Runtime reads shapes from them while it loads.
 _MIN_SHARED_BYTES = 1024
@@ -72,7 +74,10 @@ def export(checkpoint: Checkpoint, folder: Path, *, device: str, onnx_opset: int
     graphs = list(_export_graphs(model, acoustic.streaming, folder, onnx_opset))
     share_weights(graphs, folder / SHARED_WEIGHTS)
     names = [FEATURIZER, VOCABULARY, SHARED_WEIGHTS, *(graph.name for graph in graphs)]
-    return Export({name: folder / name for name in names}, acoustic)
+    files = {name: folder / name for name in names}
+    if acoustic.vocabulary_type is VocabularyType.SENTENCEPIECE:
+        files[TOKENIZER] = Path(_tokenizer(checkpoint)["model_path"])
+    return Export(files, acoustic)
 
 
 def _export_graphs(

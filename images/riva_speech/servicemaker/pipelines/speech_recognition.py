@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,22 +22,24 @@ from riva_speech.asr.pipeline import (
     OFFLINE,
     ONLINE,
     AcousticConfig,
-    DecoderConfig,
     EndpointingConfig,
     PipelineConfig,
     StreamingConfig,
 )
+from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError, UnsupportedError, UsageError
 from riva_speech.repository import PIPELINE_SUFFIX, VERSION, ModelConfig, Tensor, write_model
+from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.families import ctc
+from riva_speech.servicemaker.pipelines import decoders
+from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from riva_speech.archive import ArchiveReader
 
 NAME = "speech_recognition"
 
+_INT8 = "int8"
 _DEFAULT_OFFLINE_CHUNK = 240.0
 _DEFAULT_OFFLINE_PADDING = 10.0
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in ctc.CLASSES)
@@ -66,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="new audio a step: for streams one of the model's look-aheads (default: its first), "
-        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g}, or what fits)",
+        f"for whole utterances the longest run (default: {_DEFAULT_OFFLINE_CHUNK:g} or what fits); "
+        "where both are built, a look-ahead is for streams",
     )
     parser.add_argument(
         "--padding_size",
@@ -79,15 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ms_per_timestep", type=int, metavar="MS", help="check the model's output stride"
     )
     parser.add_argument(
-        "--decoder_type", choices=["greedy"], default="greedy", help="(default: %(default)s)"
+        "--nn.weights",
+        choices=["fp32", _INT8],
+        default="fp32",
+        help="how weights are stored and computed with (default: %(default)s)",
     )
     parser.add_argument(
-        "--greedy_decoder.asr_model_delay",
-        type=int,
-        default=0,
-        metavar="STEPS",
-        help="shift of word times (default: %(default)s)",
+        "--nn.check_audio",
+        type=Path,
+        metavar="PATH",
+        help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
+        f"(but for {agreement.TOLERANCE:.0%} of the steps; default: report on noise)",
     )
+    decoders.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
             f"--endpointing.{field.name}",
@@ -120,13 +128,39 @@ def build(
         raise UnsupportedError(
             f"{source.path} holds a {source.metadata.get('obj_cls')}, which {NAME} does not take"
         )
-    pipelines = _configure(AcousticConfig.from_mapping(source.metadata.get("acoustic")), options)
+    acoustic = AcousticConfig.from_mapping(source.metadata.get("acoustic"))
+    pipelines = _configure(acoustic, options)
     artifacts = {}
     for component, name in _needed(pipelines):
         artifacts[f"{component}-{name}"] = folder / name
         source.extract(name, folder / name)
-    metadata = {"pipeline": NAME, "pipelines": [one.to_mapping() for one in pipelines]}
+    if getattr(options, "nn.weights") == _INT8:
+        _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
+    for name, path in decoders.artifacts(source, acoustic, options, folder).items():
+        artifacts[f"{_DECODER}-{name}"] = path
+    metadata = {
+        "pipeline": NAME,
+        "weights": getattr(options, "nn.weights"),
+        "pipelines": [one.to_mapping() for one in pipelines],
+    }
     return metadata, artifacts
+
+
+def _round_weights(
+    source: ArchiveReader, pipelines: list[PipelineConfig], recordings: Path | None, folder: Path
+) -> None:
+    """Give the graphs in ``folder`` int8 weights, and hold them against the source's."""
+    original = folder / "original"
+    original.mkdir()
+    for name in (ctc.OFFLINE_GRAPH, ctc.SHARED_WEIGHTS):
+        source.extract(name, original / name)
+    # The graph for whole utterances is rounded in any case: it is the one that is checked.
+    shutil.copyfile(original / ctc.OFFLINE_GRAPH, folder / ctc.OFFLINE_GRAPH)
+    built = (model.graph for one in pipelines for model in acoustic_models(one))
+    graphs = dict.fromkeys([ctc.OFFLINE_GRAPH, *built])
+    quantise([folder / name for name in graphs], folder / ctc.SHARED_WEIGHTS)
+    log_mel = LogMel.load(pipelines[0].acoustic.features, folder / ctc.FEATURIZER)
+    agreement.check(original / ctc.OFFLINE_GRAPH, folder / ctc.OFFLINE_GRAPH, log_mel, recordings)
 
 
 def _needed(pipelines: list[PipelineConfig]) -> list[tuple[str, str]]:
@@ -145,13 +179,14 @@ def _configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[Pi
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
     both = online and options.offline
+    chunks = _chunk_sizes(acoustic, options.chunk_size) if both else _either(options.chunk_size)
     pipelines = []
     if online:
         name = f"{options.name}-streaming" if both else options.name
-        pipelines.append(_online(name, acoustic, options, None if both else options.chunk_size))
+        pipelines.append(_online(name, acoustic, options, chunks[ONLINE]))
     if options.offline:
         name = f"{options.name}-offline" if both else options.name
-        pipelines.append(_offline(name, acoustic, options))
+        pipelines.append(_offline(name, acoustic, options, chunks[OFFLINE]))
     return pipelines
 
 
@@ -191,15 +226,34 @@ def _online(
     return _pipeline(name, ONLINE, replace(acoustic, streaming=(graph,)), options, chosen)
 
 
+def _either(chunk_size: float | None) -> dict[str, float | None]:
+    return {ONLINE: chunk_size, OFFLINE: chunk_size}
+
+
+def _chunk_sizes(acoustic: AcousticConfig, chunk_size: float | None) -> dict[str, float | None]:
+    """Tell which of two pipelines a chunk size is for: a look-ahead can only be meant for streams.
+
+    No whole utterance is cut into pieces as short as that.
+    """
+    look_aheads = {_chunk_seconds(acoustic, one) for one in acoustic.streaming}
+    for_streams = chunk_size is not None and round(chunk_size, 3) in look_aheads
+    return {
+        ONLINE: chunk_size if for_streams else None,
+        OFFLINE: None if for_streams else chunk_size,
+    }
+
+
 def _chunk_seconds(acoustic: AcousticConfig, streaming: StreamingConfig) -> float:
     return round(streaming.chunk_steps * acoustic.ms_per_timestep / 1000, 3)
 
 
-def _offline(name: str, acoustic: AcousticConfig, options: argparse.Namespace) -> PipelineConfig:
+def _offline(
+    name: str, acoustic: AcousticConfig, options: argparse.Namespace, chunk_size: float | None
+) -> PipelineConfig:
     """Configure a pipeline for whole utterances; its longest run must fit the model's positions."""
     padding = options.padding_size
     longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - 2 * padding
-    chunk = options.chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
+    chunk = chunk_size or min(_DEFAULT_OFFLINE_CHUNK, longest)
     if not 0 < chunk <= longest:
         raise UsageError(
             f"--chunk_size={chunk:g} with --padding_size={padding:g} on both sides is longer than "
@@ -219,9 +273,7 @@ def _pipeline(
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
-        decoder=DecoderConfig(
-            options.decoder_type, getattr(options, "greedy_decoder.asr_model_delay")
-        ),
+        decoder=decoders.configure(options),
         endpointing=_endpointing(options),
     )
 
@@ -285,14 +337,18 @@ def write_acoustic_model(
     inputs, outputs = _tensors(pipeline)
     version = write_model(target, ModelConfig(target.name, "onnxruntime", 1, inputs, outputs))
     rmir.extract(f"{_ACOUSTIC}-{model.graph}", version / loading.GRAPH_FILE)
-    weights = version / ctc.SHARED_WEIGHTS
-    twins = target.parent.glob(f"*/{VERSION}/{ctc.SHARED_WEIGHTS}")
+    _extract_shared(rmir, f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", version / ctc.SHARED_WEIGHTS)
+
+
+def _extract_shared(rmir: ArchiveReader, name: str, path: Path) -> None:
+    """Write a file of a staged model, or link it where this RMIR has given it to another."""
+    twins = path.parents[2].glob(f"*/{VERSION}/{path.name}")
     # A link in the staging folder is a model of another deployment.
     twin = next((twin for twin in twins if not twin.parents[1].is_symlink()), None)
     if twin is None:
-        rmir.extract(f"{_ACOUSTIC}-{ctc.SHARED_WEIGHTS}", weights)
+        rmir.extract(name, path)
     else:
-        _link(twin, weights)
+        _link(twin, path)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -331,6 +387,9 @@ def write_pipeline(rmir: ArchiveReader, pipeline: PipelineConfig, target: Path) 
     version = write_model(target, config)
     rmir.extract(f"{_FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{_DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
+    for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE):
+        if f"{_DECODER}-{name}" in rmir.names:
+            _extract_shared(rmir, f"{_DECODER}-{name}", version / name)
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
 

@@ -1,0 +1,135 @@
+"""The language model of the English recogniser: its text, its words, and KenLM's programs.
+
+    python -m recipes.english.language_model text work/lm SENTENCES.tsv.gz \
+        --transcripts train/manifest.jsonl --exclude dev/*/manifest.jsonl
+    python -m recipes.english.language_model train work/lm --kenlm kenlm/build/bin --prune 0 0 1
+
+`language_model.md` says how KenLM is built and what was tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recipes.english.leaks import Heldout
+from recipes.english.texts import REFUSED_SOURCES, read_sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+TEXT, HELD_OUT, WORDS = "text.txt", "held_out.txt", "words.txt"
+ARPA, BINARY = "model.arpa", "model.bin"
+# Initials and what is left of abbreviations are no words.
+LONE_LETTERS = frozenset("aio")
+# One sentence in so many is kept apart, to measure perplexity on.
+HELD_OUT_SHARE = 100
+
+
+def transcripts(manifests: Iterable[Path], held_out: frozenset[str]) -> Iterator[str]:
+    """Return what is said in recordings for training, but for those that weights are tuned on."""
+    for manifest in manifests:
+        for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines()):
+            if row["audio_filepath"] not in held_out:
+                yield row["text"]
+
+
+def permitted(lines: Iterable[str], development: Heldout) -> list[str]:
+    """Return each line once, without those that share words with the development lists."""
+    return [line for line in dict.fromkeys(lines) if line and not development.shares(line)]
+
+
+def is_held_out(line: str) -> bool:
+    """Say whether a line is for measuring; the same lines are in every run."""
+    return zlib.crc32(line.encode()) % HELD_OUT_SHARE == 0
+
+
+def vocabulary(lines: Iterable[str], least: int) -> list[str]:
+    """Return the words said at least so often, the most frequent first."""
+    counts = Counter(word for line in lines for word in line.split())
+    return [
+        word
+        for word, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        if count >= least and (len(word) > 1 or word in LONE_LETTERS)
+    ]
+
+
+def write_text(options: argparse.Namespace) -> None:
+    """Write the text to learn from, the text to measure on, and the words."""
+    rows = [json.loads(line) for path in options.exclude for line in path.open(encoding="utf-8")]
+    development = Heldout.of(row["text"] for row in rows)
+    sentences = (
+        sentence.spoken
+        for sentence in read_sentences(options.sentences)
+        if sentence.source not in REFUSED_SOURCES
+    )
+    held_out = frozenset(options.held_out.read_text().split()) if options.held_out else frozenset()
+    spoken = list(transcripts(options.transcripts, held_out))
+    lines = permitted([*sentences, *spoken], development)
+    kept = [line for line in lines if not is_held_out(line)]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    _write(options.folder / TEXT, kept)
+    _write(options.folder / HELD_OUT, [line for line in lines if is_held_out(line)])
+    words = vocabulary(kept, options.least)
+    _write(options.folder / WORDS, words)
+    total = sum(len(line.split()) for line in kept)
+    print(f"{len(kept)} sentences, {total} words, {len(words)} of them different")
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Count, smooth, prune and quantise with KenLM; print the perplexity on the held-out text."""
+    folder: Path = options.folder
+    words = folder / f"{WORDS}.line"
+    words.write_text(" ".join((folder / WORDS).read_text(encoding="utf-8").split()))
+    estimate = [options.kenlm / "lmplz", "-o", str(len(options.prune)), "--discount_fallback"]
+    estimate += ["--prune", *map(str, options.prune), "--limit_vocab_file", words, "-S", "2G"]
+    estimate += ["--text", folder / TEXT, "--arpa", folder / ARPA]
+    subprocess.run(estimate, check=True)
+    pack = [options.kenlm / "build_binary", "-q", "4", "-b", "4", "-a", "64", "-s"]
+    subprocess.run([*pack, "trie", folder / ARPA, folder / BINARY], check=True)
+    with (folder / HELD_OUT).open() as text:
+        measure = [options.kenlm / "query", "-v", "summary", folder / BINARY]
+        subprocess.run(measure, check=True, stdin=text)
+    print(f"{folder / BINARY}: {(folder / BINARY).stat().st_size} bytes")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(required=True)
+    text = steps.add_parser("text", help="choose sentences and words")
+    text.set_defaults(run=write_text)
+    text.add_argument("folder", type=Path, help="what to write into")
+    text.add_argument("sentences", type=Path, help="source<tab>sentence lines, gzipped")
+    text.add_argument("--transcripts", type=Path, nargs="*", default=[], help="NeMo manifests")
+    text.add_argument("--held-out", type=Path, help="audio paths in them that are left out")
+    text.add_argument("--exclude", type=Path, nargs="+", required=True, help="development lists")
+    text.add_argument("--least", type=int, default=1, help="how often a word must be said")
+    model = steps.add_parser("train", help="make the model of them")
+    model.set_defaults(run=train)
+    model.add_argument("folder", type=Path, help="where the text lies")
+    model.add_argument("--kenlm", type=Path, required=True, help="folder of KenLM's programs")
+    model.add_argument("--prune", type=int, nargs="+", default=[0, 0, 1], help="for each order, "
+                       "n-grams counted this often or less are dropped")  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do a step."""
+    options = parse()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,560 @@
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import riva.client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from riva_speech.asr import flashlight
+from riva_speech.asr.ctc import GreedyDecoding, Hypothesis
+from riva_speech.asr.flashlight import FlashlightDecoding, Peaks
+from riva_speech.asr.loading import load_recognizer, load_recognizers
+from riva_speech.asr.pipeline import FlashlightConfig
+from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.audio.stream import DeclaredFormat, decode_all
+from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.text.lexicon import Lexicon, word_pieces
+from riva_speech.text.vocabulary import Vocabulary, VocabularyType
+from support.audio import babble, wav
+from support.language import Bigrams
+from support.nemo import make_pair, nemo_log_probs, nemo_stream
+from support.programs import run, serving, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.ctc import Decoding
+
+    LogProbs = NDArray[np.float32]
+
+PIECES = Vocabulary(("▁a", "▁b", "a", "b"), VocabularyType.SENTENCEPIECE)
+SPELLINGS = {"a": (0,), "b": (1,), "ab": (0, 3), "ba": (1, 2), "bab": (1, 2, 3)}
+LETTERS = Vocabulary((" ", "a", "b"), VocabularyType.CHARACTER)
+MODEL = Bigrams(
+    unigrams={"a": -0.6, "b": -0.8, "ab": -1.1, "ba": -0.9, "bab": -1.4},
+    backoffs={"a": -0.2, "ba": -0.3},
+    bigrams={("<s>", "ba"): -0.1, ("a", "b"): -0.2, ("ab", "a"): -1.6, ("b", "</s>"): -0.3},
+)
+WIDE = FlashlightConfig(beam_size=2000, beam_size_token=10, beam_threshold=1000.0)
+MATRICES = st.integers(0, 2**32 - 1)
+
+
+def random_scores(seed: int, steps: int, tokens: int, sharpness: float = 2.0) -> LogProbs:
+    """Return log-probabilities of any sort."""
+    scores = np.random.default_rng(seed).normal(0, sharpness, (steps, tokens))
+    result: LogProbs = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype("f4")
+    return result
+
+
+def speech(vocabulary: Vocabulary, seed: int, words: int) -> LogProbs:
+    """Return log-probabilities of clearly spoken words, with pauses and tokens that last."""
+    rng = np.random.default_rng(seed)
+    path: list[int] = []
+    for word in rng.choice(list(SPELLINGS), words):
+        for token in spell(vocabulary, str(word)):
+            path += [token] * int(rng.integers(1, 4)) + [vocabulary.blank] * int(rng.integers(1, 3))
+    scores = rng.uniform(0, 1, (len(path), vocabulary.blank + 1))
+    scores[np.arange(len(path)), path] += 50
+    result: LogProbs = np.log(scores / scores.sum(axis=1, keepdims=True)).astype("f4")
+    return result
+
+
+def spell(vocabulary: Vocabulary, word: str) -> tuple[int, ...]:
+    if vocabulary.type is VocabularyType.SENTENCEPIECE:
+        return SPELLINGS[word]
+    return (0, *word_pieces(vocabulary)(word))
+
+
+def decoding(
+    vocabulary: Vocabulary,
+    config: FlashlightConfig = WIDE,
+    model: Path | None = None,
+    words: tuple[str, ...] = tuple(SPELLINGS),
+) -> FlashlightDecoding:
+    """Return flashlight over the words of these tests."""
+    start = 0 if vocabulary.type is VocabularyType.SENTENCEPIECE else 1
+    entries = tuple((word, spell(vocabulary, word)[start:]) for word in words)
+    return FlashlightDecoding(vocabulary, config, Lexicon(entries), model)
+
+
+def decode(decoding: Decoding, pieces: list[LogProbs], count: int = 1) -> list[Hypothesis]:
+    decoder = decoding.start()
+    for piece in pieces:
+        decoder.accept(piece)
+        decoder.best()
+    return decoder.end(count)
+
+
+@pytest.fixture(scope="module")
+def arpa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MODEL.save(tmp_path_factory.mktemp("model") / "model.arpa")
+
+
+def aligned(tokens: list[tuple[int, bool]], scores: LogProbs, blank: int) -> float:
+    """Return the score of the best alignment, by trying each.
+
+    ``tokens`` says of each whether it ends a word; such a token lasts one step, as in flashlight.
+    """
+    states = [blank, *itertools.chain.from_iterable((token, blank) for token, _ in tokens)]
+    fixed = [False, *itertools.chain.from_iterable((last, False) for _, last in tokens)]
+    best = np.full(len(states), -np.inf)
+    best[:2] = scores[0][states[:2]]
+    for row in scores[1:]:
+        moves = np.full((3, len(states)), -np.inf)
+        moves[0] = np.where(fixed, -np.inf, best)
+        moves[1, 1:] = best[:-1]
+        skips = [
+            i for i in range(2, len(states)) if states[i] != blank != states[i - 2] != states[i]
+        ]
+        moves[2, skips] = best[[i - 2 for i in skips]]
+        best = moves.max(axis=0) + row[states]
+    return float(best[-2:].max())
+
+
+def reference(scores: LogProbs, config: FlashlightConfig) -> tuple[float, str]:
+    """Return the best sentence of all there are, and its score."""
+    found = []
+    for length in range(len(scores) + 1):
+        for sentence in itertools.product(SPELLINGS, repeat=length):
+            tokens = [
+                (token, place == len(SPELLINGS[word]) - 1)
+                for word in sentence
+                for place, token in enumerate(SPELLINGS[word])
+            ]
+            if len(tokens) <= len(scores):
+                acoustic = aligned(tokens, scores, PIECES.blank)
+                language = config.lm_weight * MODEL.score(list(sentence))
+                total = acoustic + language + config.word_insertion_score * length
+                found.append((total, " ".join(sentence)))
+    return max(found)
+
+
+@settings(max_examples=25)
+@given(MATRICES, st.integers(1, 5), st.sampled_from([0.0, 0.5, 1.2]), st.sampled_from([-1.0, 0.7]))
+def test_the_best_of_all_sentences_is_found(
+    arpa: Path, seed: int, steps: int, weight: float, score: float
+) -> None:
+    """With a beam that drops nothing, the search agrees with trying every sentence."""
+    config = FlashlightConfig(weight, score, 4000, 10, 1000.0)
+    scores = random_scores(seed, steps, 5)
+    peaks = Peaks(PIECES.blank)
+    gathered = np.concatenate([peaks.accept(scores), peaks.finish()])
+
+    total, sentence = reference(gathered, config)
+    (best,) = decode(decoding(PIECES, config, arpa), [scores])
+
+    if best.text != sentence:  # only where two are as good
+        tokens = [(int(t), False) for t in best.tokens.ids]
+        assert len(tokens) <= steps
+        assert total == pytest.approx(reference_of(best, gathered, config), abs=1e-3)
+
+
+def reference_of(hypothesis: Hypothesis, scores: LogProbs, config: FlashlightConfig) -> float:
+    """Return the score of one hypothesis."""
+    sentence = [word.text for word in hypothesis.words]
+    tokens = [
+        (token, place == len(SPELLINGS[word]) - 1)
+        for word in sentence
+        for place, token in enumerate(SPELLINGS[word])
+    ]
+    acoustic = aligned(tokens, scores, PIECES.blank)
+    language = config.lm_weight * MODEL.score(sentence)
+    return acoustic + language + config.word_insertion_score * len(sentence)
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+@settings(max_examples=30)
+@given(MATRICES, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([1, 4]))
+def test_pieces_decode_as_the_whole(
+    arpa: Path, vocabulary: Vocabulary, seed: int, cuts: list[int], count: int
+) -> None:
+    """Words, times and confidences do not depend on how the steps of a stream are grouped."""
+    scores = random_scores(seed, 60, vocabulary.blank + 1)
+    way = decoding(vocabulary, FlashlightConfig(beam_size=20), arpa)
+
+    whole = decode(way, [scores], count)
+    parts = decode(way, np.split(scores, sorted(cuts)), count)
+
+    assert [one.words for one in parts] == [one.words for one in whole]
+    for part, one in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(part.tokens.steps, one.tokens.steps)
+        np.testing.assert_array_equal(part.tokens.probabilities, one.tokens.probabilities)
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+@pytest.mark.parametrize("seed", range(5))
+def test_clear_speech_decodes_as_greedily(vocabulary: Vocabulary, seed: int) -> None:
+    """Without a language model, clear words are those of greedy decoding, at the same times."""
+    scores = speech(vocabulary, seed, 12)
+    config = FlashlightConfig(word_insertion_score=0.0)
+
+    (greedy,) = decode(GreedyDecoding(vocabulary), [scores])
+    (ours,) = decode(decoding(vocabulary, config), [scores])
+
+    assert ours.text == greedy.text
+    times = [[one.tokens.steps[word.first] for word in one.words] for one in (ours, greedy)]
+    assert times[0] == times[1]
+
+
+def test_a_model_of_tokens_needs_no_lexicon(tmp_path: Path) -> None:
+    """Lexicon-free decoding gives the words of greedy decoding; an n-gram of tokens bends it."""
+    scores = speech(PIECES, 3, 6)
+    config = FlashlightConfig(use_lexicon_free_decoding=True)
+    flat = Bigrams(dict.fromkeys(PIECES.tokens, -0.6), {}, {("▁a", "▁a"): -0.6})
+    loud = Bigrams({**dict.fromkeys(PIECES.tokens, -90.0), "▁a": -0.1}, {}, {("▁a", "▁a"): -0.1})
+
+    found = [
+        decode(FlashlightDecoding(PIECES, config, None, one.save(tmp_path / name)), [scores])[0]
+        for name, one in (("flat", flat), ("loud", loud))
+    ]
+
+    assert found[0].text == decode(GreedyDecoding(PIECES), [scores])[0].text
+    assert {word.text for word in found[1].words} <= {"a"}
+
+
+def test_a_language_model_decides_what_sounds_alike(arpa: Path) -> None:
+    """Of two spellings that sound alike, the likelier sentence wins."""
+    row = np.log(np.array([0.02, 0.02, 0.45, 0.46, 0.05], "f4"))
+    begin = np.log(np.array([0.02, 0.9, 0.02, 0.02, 0.04], "f4"))
+    scores = np.stack([begin, row, np.log(np.array([0.02, 0.02, 0.02, 0.02, 0.92], "f4"))])
+    lexicon = Lexicon((("ba", (1, 2)), ("bb", (1, 3))))
+
+    texts = [
+        decode(FlashlightDecoding(PIECES, WIDE, lexicon, model), [scores])[0].text
+        for model in (None, arpa)
+    ]
+
+    assert texts == ["bb", "ba"]
+
+
+def test_clear_words_appear_as_they_end_and_stay(arpa: Path) -> None:
+    """What is heard so far begins the final words, but for a last word that may grow."""
+    scores = speech(PIECES, 4, 10)
+    decoder = decoding(PIECES, FlashlightConfig(), arpa).start()
+    heard = []
+
+    for piece in np.split(scores, len(scores)):
+        decoder.accept(piece)
+        heard.append([word.text for word in decoder.best().words])
+
+    (final,) = decoder.end()
+    words = [word.text for word in final.words]
+    assert all(words[: len(one[:-1])] == one[:-1] for one in heard)
+    assert len(heard[-1]) >= len(words) - 1
+
+
+def test_a_long_utterance_is_settled_piece_by_piece(
+    arpa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is settled on the way is what a single search over all steps finds."""
+    scores = speech(PIECES, 0, 600)
+    way = decoding(PIECES, FlashlightConfig(), arpa)
+    assert len(scores) > 3 * flashlight._BLOCK_STEPS
+
+    (pieces,) = decode(way, np.split(scores, range(7, len(scores), 7)))
+    monkeypatch.setattr(flashlight, "_BLOCK_STEPS", 10**6)
+    (whole,) = decode(way, [scores])
+
+    assert pieces.words == whole.words
+    np.testing.assert_array_equal(pieces.tokens.steps, whole.tokens.steps)
+
+
+def test_utterances_of_a_stream_are_decoded_apart(arpa: Path) -> None:
+    """After an end the next utterance begins anew, and its times go on."""
+    one, other = speech(PIECES, 1, 5), speech(PIECES, 2, 5)
+    way = decoding(PIECES, FlashlightConfig(), arpa)
+    decoder = way.start()
+
+    decoder.accept(one)
+    decoder.end()
+    decoder.accept(other)
+    (second,) = decoder.end()
+
+    (alone,) = decode(way, [other])
+    assert second.text == alone.text
+    np.testing.assert_array_equal(second.tokens.steps, alone.tokens.steps + len(one))
+
+
+def test_alternatives_differ_and_the_best_is_first(arpa: Path) -> None:
+    """N-best readings are distinct, at most as many as asked for, the best first."""
+    scores = random_scores(5, 12, 5)
+    way = decoding(PIECES, WIDE, arpa)
+
+    found = decode(way, [scores], 6)
+
+    texts = [one.text for one in found]
+    assert len(set(texts)) == len(texts) == 6
+    assert texts[0] == decode(way, [scores])[0].text
+
+
+@given(MATRICES, st.integers(0, 40), st.lists(st.integers(0, 40), max_size=4))
+def test_gathering_runs_keeps_the_greedy_reading(seed: int, steps: int, cuts: list[int]) -> None:
+    """Gathered steps read as before, none of their tokens lasts, and grouping changes nothing."""
+    scores = random_scores(seed, steps, 3, sharpness=1.0)
+    peaks = Peaks(2)
+    pieces = [peaks.accept(one) for one in np.split(scores, sorted(min(c, steps) for c in cuts))]
+    gathered = np.concatenate([*pieces, peaks.finish()])
+
+    assert gathered.shape == scores.shape
+    before, after = scores.argmax(axis=1), gathered.argmax(axis=1)
+    runs = [token for token, _ in itertools.groupby(before)]
+    assert [token for token in runs if token != 2] == [token for token in after if token != 2]
+    whole = Peaks(2)
+    np.testing.assert_array_equal(np.concatenate([whole.accept(scores), whole.finish()]), gathered)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("word\n", "line 1 is not"),
+        ("a\ta\n\nab\ta x\n", "line 3 spells 'ab' with 'x'"),
+        ("\ta\n", "line 1 is not"),
+        ("a\t" + "a " * 101, "line 1 is not"),
+    ],
+)
+def test_a_malformed_lexicon_is_refused_by_its_line(tmp_path: Path, text: str, said: str) -> None:
+    """An error in a lexicon says where it is."""
+    path = tmp_path / "lexicon.txt"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=said):
+        Lexicon.load(path, LETTERS)
+
+
+def test_a_lexicon_survives_its_file(tmp_path: Path) -> None:
+    """What is written is read again, with every spelling of a word."""
+    lexicon = Lexicon((("ab", (1, 2)), ("ab", (2,)), ("b", (2,))))
+
+    lexicon.save(tmp_path / "lexicon.txt", LETTERS)
+
+    assert Lexicon.load(tmp_path / "lexicon.txt", LETTERS) == lexicon
+    assert lexicon.words == ["ab", "b"]
+
+
+def test_word_pieces_are_the_longest() -> None:
+    """Words are spelt as BERT's tokenizer does, and not where that is impossible."""
+    spell_word = word_pieces(Vocabulary(("un", "a", "##aff", "##able"), VocabularyType.WORDPIECE))
+
+    assert spell_word("unaffable") == (0, 2, 3)
+    assert spell_word("unx") == ()
+
+
+def test_a_broken_language_model_is_damage(tmp_path: Path) -> None:
+    """KenLM's refusal is an error with its reason, not a traceback."""
+    path = tmp_path / "model.arpa"
+    path.write_text("\\data\\\nngram 1=oops\n")
+
+    with pytest.raises(DamagedArchiveError, match="KenLM refuses the language model"):
+        decoding(PIECES, model=path)
+
+
+# Every word of one or two letters: whatever a random model says, some of them fit.
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+WORDS = "".join(f"{a}\n" for a in ALPHABET) + "".join(
+    f"{a}{b}\n" for a in ALPHABET for b in ALPHABET
+)
+
+
+@pytest.fixture(scope="module")
+def beam_rmir(tiny_riva: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beam")
+    (folder / "words.txt").write_text(WORDS)
+    arpa = MODEL.save(folder / "model.arpa")
+    rmir = folder / "beam.rmir"
+    succeed(
+        *("riva-build", "speech_recognition", rmir, tiny_riva, "--name=beam", "--offline"),
+        *("--streaming=True", "--decoder_type=flashlight", f"--decoding_vocab={folder}/words.txt"),
+        *(f"--decoding_language_model_arpa={arpa}", "--flashlight_decoder.word_insertion_score=9"),
+        "--decoder_fallback=greedy",
+    )
+    return rmir
+
+
+@pytest.fixture(scope="module")
+def beam_repository(beam_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("repository") / "models"
+    report = repository.parent / "report.json"
+    succeed("riva-deploy", beam_rmir, repository, "--report", report)
+    models = json.loads(report.read_text())["models"]
+    assert {(one["decoder"], one["decoder_wanted"]) for one in models} == {("flashlight",) * 2}
+    return repository
+
+
+@pytest.fixture(scope="module")
+def asr(beam_repository: Path) -> Iterator[riva.client.ASRService]:
+    with serving(beam_repository) as (uri, _):
+        yield riva.client.ASRService(riva.client.Auth(uri=uri))
+
+
+def test_the_server_answers_with_words_of_the_lexicon(asr: riva.client.ASRService) -> None:
+    """Whole recordings give up to max_alternatives readings; the first has word times."""
+    config = riva.client.RecognitionConfig(
+        language_code="en-US", max_alternatives=3, enable_word_time_offsets=True
+    )
+
+    (result,) = asr.offline_recognize(wav(babble(3.0)), config).results
+
+    assert 1 < len(result.alternatives) <= 3
+    assert len({one.transcript for one in result.alternatives}) == len(result.alternatives)
+    best = result.alternatives[0]
+    assert {word.word for word in best.words} <= set(WORDS.split())
+    assert [word.word for word in best.words] == best.transcript.split()
+    times = [time for word in best.words for time in (word.start_time, word.end_time)]
+    assert times == sorted(times)
+    assert not any(one.words for one in result.alternatives[1:])
+    assert 0 < best.confidence <= 1
+
+
+def test_a_stream_gives_the_same_words_however_it_is_cut(asr: riva.client.ASRService) -> None:
+    """Finals are the same for pieces of any size."""
+    config = riva.client.StreamingRecognitionConfig(
+        config=riva.client.RecognitionConfig(language_code="en-US"), interim_results=False
+    )
+    audio = wav(babble(4.0))
+    finals = []
+    for size in (500, 3200, len(audio)):
+        pieces = [audio[i : i + size] for i in range(0, len(audio), size)]
+        finals.append(
+            [
+                result.alternatives[0].transcript
+                for response in asr.streaming_response_generator(pieces, config)
+                for result in response.results
+                if result.alternatives
+            ]
+        )
+
+    assert finals[0] == finals[1] == finals[2] != []
+
+
+def test_pipelines_of_one_archive_share_their_lexicon(beam_repository: Path) -> None:
+    """Trie and language model are in memory once."""
+    streaming, offline = load_recognizers(beam_repository)
+
+    assert streaming.decoding is offline.decoding
+
+
+def test_without_the_library_the_fallback_decodes(
+    beam_repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model with a fallback is served greedily, and the log says so and what would help."""
+    monkeypatch.setattr(flashlight, "is_available", lambda: False)
+    monkeypatch.setattr(logging.getLogger("riva_speech"), "propagate", True)
+
+    recognizer = load_recognizer(beam_repository / "beam-offline-asr-bls-ensemble")
+
+    assert recognizer.decoding.name == "greedy"
+    assert "pip install 'flashlight-text" in caplog.text
+
+
+def test_without_the_library_or_a_fallback_the_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The refusal names the decoder and the line that installs it."""
+    monkeypatch.setattr(flashlight, "is_available", lambda: False)
+
+    with pytest.raises(UnsupportedError, match="decoder flashlight needs flashlight-text") as error:
+        decoding(PIECES)
+    assert "pip install" in (error.value.hint or "")
+
+
+def test_no_program_needs_the_library() -> None:
+    """Building, deploying and serving are imported without it."""
+    code = (
+        "import sys, riva_speech.servicemaker.riva_build, riva_speech.servicemaker.riva_deploy, "
+        "riva_speech.server.grpc_server; print('flashlight' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (["--decoding_vocab=missing"], "there is no file missing", 3),
+        (["--decoding_vocab=two"], "one word a line", 2),
+        (["--decoding_vocab=odd"], "has no word that", 2),
+        (["--decoding_lexicon=odd"], "line 1 is not word<TAB>", 2),
+        (["--decoding_vocab=words", "--decoding_language_model_arpa=words"], "neither a KenLM", 2),
+        (["--decoding_vocab=words", "--decoding_language_model_binary=arpa"], "model_arpa", 2),
+        (["--decoding_vocab=words", "--flashlight_decoder.beam_size=0"], "beam sizes are", 2),
+        (["--decoding_vocab=words", "--flashlight_decoder.lm_weight=nan"], "finite", 2),
+        (
+            ["--decoding_vocab=words", "--flashlight_decoder.use_lexicon_free_decoding"],
+            "takes its words from one of",
+            2,
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    tmp_path: Path, tiny_riva: Path, options: list[str], said: str, code: int
+) -> None:
+    """What a decoder cannot use is one error that names it, before anything is written."""
+    (tmp_path / "words").write_text(WORDS)
+    (tmp_path / "two").write_text("two words\n")
+    (tmp_path / "odd").write_text("ÄÖ\n")
+    MODEL.save(tmp_path / "arpa")
+    names = ("words", "two", "odd", "arpa")
+    for name in names:
+        options = [one.replace(f"={name}", f"={tmp_path / name}") for one in options]
+
+    done = run(
+        *("riva-build", "speech_recognition", tmp_path / "out.rmir", tiny_riva),
+        *("--decoder_type=flashlight", *options),
+    )
+
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.mark.nemo
+def test_words_are_those_of_nemo_s_log_probabilities(tmp_path: Path) -> None:
+    """Deployed pipelines search NeMo's own log-probabilities, whole and streamed."""
+    (tmp_path / "words").write_text("\n".join(DIGITS))
+    arpa = Bigrams(dict.fromkeys(DIGITS, -1.0), {}, {("one", "seven"): -0.1}).save(
+        tmp_path / "arpa"
+    )
+    pair = make_pair(
+        ROOT / "recipes" / "digits" / "digits.nemo",
+        tmp_path,
+        (
+            "--decoder_type=flashlight",
+            f"--decoding_vocab={tmp_path / 'words'}",
+            f"--decoding_language_model_arpa={arpa}",
+        ),
+    )
+    speech = decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000)
+    # NeMo's simulation leaves out what does not fill a last chunk.
+    samples = np.concatenate([speech, np.zeros(16000, np.float32)])
+
+    for recognizer in pair.recognizers:
+        steps = [nemo_log_probs(pair.nemo, samples)]
+        if isinstance(recognizer, StreamingRecognizer):
+            steps, _ = nemo_stream(
+                pair.nemo, samples, recognizer.config.streaming.att_context_size[1]
+            )
+        expected = decode(recognizer.decoding, steps)
+
+        result = recognizer.recognize(samples)
+
+        assert result.transcript == expected[0].text == "four one seven two nine six"
+        starts = [word.start_ms for word in result.words]
+        assert starts == [80 * expected[0].tokens.steps[one.first] for one in expected[0].words]

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from riva_speech.archive import open_archive
+from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.errors import SpeechError, UnsupportedError
+from riva_speech.servicemaker import agreement, riva_build
+from riva_speech.servicemaker.agreement import compare
+from riva_speech.servicemaker.quantisation import quantise
+from support.audio import babble, wav
+from support.programs import run, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.loading import Recognizer
+
+BOTH = ("--name=tiny", "--offline", "--streaming=True")
+INT8 = (*BOTH, "--nn.weights=int8")
+
+
+def build(rmir: Path, riva: Path, *options: object) -> Path:
+    succeed("riva-build", "speech_recognition", rmir, riva, *options)
+    return rmir
+
+
+@pytest.fixture(scope="module")
+def int8_rmir(tiny_riva: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("int8") / "int8.rmir", tiny_riva, *INT8)
+
+
+@pytest.fixture(scope="module")
+def int8_repository(int8_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("repository") / "models"
+    succeed("riva-deploy", int8_rmir, repository)
+    return repository
+
+
+def steps(recognizer: Recognizer) -> NDArray[np.float32]:
+    """Return the log-probabilities of three seconds, through the recogniser's own graphs."""
+    features = recognizer.log_mel(babble(3.0))
+    if isinstance(recognizer, OfflineRecognizer):
+        return recognizer.log_probs(features)
+    assert isinstance(recognizer, StreamingRecognizer)
+    state, found = recognizer.acoustic.start(), []
+    while features.shape[1]:
+        size = recognizer.acoustic.wanted_frames(state)
+        found.append(recognizer.acoustic.step(state, features[:, :size]))
+        features = features[:, size:]
+    return np.concatenate(found)
+
+
+@pytest.mark.nemo
+def test_rounded_models_hear_nearly_the_same(tiny_repository: Path, int8_repository: Path) -> None:
+    """Streams and whole utterances have log-probabilities close to those of the model's own."""
+    for plain, rounded in zip(
+        load_recognizers(tiny_repository), load_recognizers(int8_repository), strict=True
+    ):
+        found = compare([steps(plain)], [steps(rounded)])
+
+        assert plain.config.name == rounded.config.name
+        assert 0 < found.mean < 0.3
+        assert found.changed < 0.1
+
+
+@pytest.mark.nemo
+def test_rounded_weights_are_stored_once(int8_repository: Path, tiny_repository: Path) -> None:
+    """All graphs refer to one file, well under half the size of the floating-point one."""
+    files = list(int8_repository.glob("*/1/model_weights.bin"))
+    plain = next(tiny_repository.glob("*/1/model_weights.bin"))
+
+    assert len(files) == 3
+    assert all(file.samefile(files[0]) for file in files)
+    assert files[0].stat().st_size < 0.5 * plain.stat().st_size
+
+
+@pytest.mark.nemo
+def test_rounding_twice_gives_the_same_archive(
+    tmp_path: Path, tiny_riva: Path, int8_rmir: Path
+) -> None:
+    """The same model and options make the same bytes."""
+    again = build(tmp_path / "again.rmir", tiny_riva, *INT8)
+
+    assert again.read_bytes() == int8_rmir.read_bytes()
+    with open_archive(again, kind="rmir") as archive:
+        assert archive.metadata["weights"] == "int8"
+
+
+def graph_of(nodes: Sequence[object], weights: dict[str, NDArray[np.float32]], path: Path) -> None:
+    """Save a graph from ``x`` [1, 4, 6] to ``y``."""
+    import onnx  # noqa: PLC0415 - optional
+    from onnx import helper, numpy_helper  # noqa: PLC0415 - optional
+
+    shape = ("x", onnx.TensorProto.FLOAT, [1, 4, 6])
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(*shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize("bias", [False, True])
+def test_convolutions_of_one_step_become_integer_products(tmp_path: Path, *, bias: bool) -> None:
+    """A pointwise convolution is rounded, a depthwise one and the last one are not."""
+    import onnx  # noqa: PLC0415 - optional
+    import onnxruntime  # noqa: PLC0415 - optional
+    from onnx import helper  # noqa: PLC0415 - optional
+
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(0, 1, shape).astype(np.float32)
+        for name, shape in (
+            ("point", (8, 4, 1)),
+            ("bias", (8,)),
+            ("depth", (8, 1, 3)),
+            ("last", (3, 8, 1)),
+        )
+    }
+    first = ["x", "point", "bias"] if bias else ["x", "point"]
+    nodes = [
+        helper.make_node("Conv", first, ["a"], kernel_shape=[1], strides=[1]),
+        helper.make_node("Conv", ["a", "depth"], ["b"], group=8, pads=[1, 1]),
+        helper.make_node("Conv", ["b", "last"], ["c"]),
+        helper.make_node("LogSoftmax", ["c"], ["y"], axis=1),
+    ]
+    plain, rounded = tmp_path / "plain.onnx", tmp_path / "rounded.onnx"
+    graph_of(nodes, weights, plain)
+    graph_of(nodes, weights, rounded)
+
+    quantise([rounded], tmp_path / "weights.bin")
+
+    kinds = [node.op_type for node in onnx.load(rounded).graph.node]
+    assert (kinds.count("Conv"), kinds.count("MatMulInteger")) == (2, 1)
+    x = rng.normal(0, 1, (1, 4, 6)).astype(np.float32)
+    outputs = [
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+            None, {"x": x}
+        )[0]
+        for path in (plain, rounded)
+    ]
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.25)
+    assert not np.array_equal(outputs[0], outputs[1])
+
+
+@pytest.mark.nemo
+def test_no_weight_moves_by_more_than_half_a_step(tmp_path: Path) -> None:
+    """Each column has its own scale, and a column of zeros stays one."""
+    import onnx  # noqa: PLC0415 - optional
+    from onnx import helper, numpy_helper  # noqa: PLC0415 - optional
+
+    weight = np.random.default_rng(1).normal(0, [1, 1e-3, 0, 50, 1, 1], (6, 6)).astype(np.float32)
+    graph_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weight}, tmp_path / "g.onnx")
+
+    quantise([tmp_path / "g.onnx"], tmp_path / "weights.bin")
+
+    tensors = {one.name: one for one in onnx.load(tmp_path / "g.onnx").graph.initializer}
+    integers, scale = (numpy_helper.to_array(tensors[f"w/{part}"]) for part in ("int8", "scale"))
+    assert integers.dtype == np.int8
+    assert (np.abs(integers * scale - weight) <= scale / 2 * 1.001).all()
+    assert not integers[:, 2].any()
+
+
+@pytest.mark.nemo
+def test_recordings_decide_whether_int8_will_do(
+    tmp_path: Path, tiny_riva: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too many best tokens change on given recordings, the build fails and says so."""
+    (tmp_path / "a.wav").write_bytes(wav(babble(2.0)))
+    chosen = riva_build.parse(
+        [
+            *("speech_recognition", str(tmp_path / "out.rmir"), str(tiny_riva), *INT8),
+            f"--nn.check_audio={tmp_path}",
+        ]
+    )
+    monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
+
+    with pytest.raises(SpeechError, match="int8 weights change") as error:
+        riva_build.build(chosen)
+
+    assert "fp32" in (error.value.hint or "")
+    assert not (tmp_path / "out.rmir").exists()
+
+
+@pytest.mark.nemo
+def test_what_is_no_recording_is_refused(tmp_path: Path, tiny_riva: Path) -> None:
+    """A path with nothing behind it, a folder without recordings and a text are three errors."""
+    (tmp_path / "text.wav").write_text("no audio")
+    (tmp_path / "empty").mkdir()
+    cases = (("no", "no file", 3), ("empty", "no recording", 2), ("text.wav", "check_audio", 2))
+    for name, said, code in cases:
+        done = run(
+            *("riva-build", "speech_recognition", tmp_path / "out.rmir", tiny_riva, *INT8),
+            f"--nn.check_audio={tmp_path / name}",
+        )
+
+        assert done.returncode == code
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_without_onnx_int8_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without the package is told which one, and how to go on without."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+
+    with pytest.raises(UnsupportedError, match="need the package onnx") as error:
+        quantise([tmp_path / "graph.onnx"], tmp_path / "weights.bin")
+
+    assert "pip install onnx" in (error.value.hint or "")
+
+
+def test_differences_count_where_they_matter() -> None:
+    """Tokens less likely than one in a thousand do not count, whatever becomes of them."""
+    one = np.log(np.array([[0.7, 0.2999, 0.0001], [0.2, 0.79, 0.01]], "f4"))
+    other = np.log(np.array([[0.6, 0.3, 0.1], [0.6, 0.39, 0.01]], "f4"))
+
+    found = compare([one], [other])
+
+    assert found.largest == pytest.approx(np.log(3), abs=1e-3)
+    assert (found.changed, found.steps) == (0.5, 2)
