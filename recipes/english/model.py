@@ -15,6 +15,8 @@ LOOKAHEADS = [[70, 13], [70, 6], [70, 1]]
 # How often training takes each of them.
 SHARES = [0.3, 0.5, 0.2]
 PIECES = 256
+# Of the features of speech at usual levels.
+FEATURE_MEAN, FEATURE_DEVIATION = -8.2, 5.6
 WIDTH = 192
 LAYERS = 12
 CONVOLUTIONS = 64
@@ -122,11 +124,33 @@ def build(tokenizer: Path) -> Any:  # noqa: ANN401 - NeMo has no types
     from nemo.collections.asr.models import EncDecCTCModelBPE  # noqa: PLC0415
     from omegaconf import OmegaConf  # noqa: PLC0415
 
-    return EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
+    model = EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
+    _expect(model, mean=FEATURE_MEAN, deviation=FEATURE_DEVIATION)
+    return model
+
+
+def _expect(model: Any, *, mean: float, deviation: float) -> None:  # noqa: ANN401
+    """Scale the first convolution to features that are not normalised."""
+    from torch import nn, no_grad  # noqa: PLC0415
+
+    layers = model.encoder.pre_encode.modules()
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    with no_grad():
+        first.weight /= deviation
+        first.bias -= first.weight.sum((1, 2, 3)) * mean
+
+
+def load_weights(model: Any, path: Path) -> None:  # noqa: ANN401
+    """Give a model the weights that a training has saved; the features' tables stay exact."""
+    from torch import load  # noqa: PLC0415
+
+    weights = load(path, map_location="cpu", weights_only=True)
+    own = dict(model.named_parameters())
+    model.load_state_dict({name: weights[name] for name in own}, strict=False)
 
 
 def save(model: Any, out: Path) -> None:  # noqa: ANN401
-    """Write a `.nemo` file that names no folder of this machine."""
+    """Write a `.nemo` file with weights of 16 bits, which names no folder of this machine."""
     from omegaconf import OmegaConf  # noqa: PLC0415
 
     config = OmegaConf.to_container(model.cfg)
@@ -134,4 +158,7 @@ def save(model: Any, out: Path) -> None:  # noqa: ANN401
     config["tokenizer"]["dir"] = ""
     config["train_ds"] = config["validation_ds"] = {"manifest_filepath": None}
     model.cfg = OmegaConf.create(config)
+    for weight in model.parameters():
+        weight.data = weight.data.half()
     model.save_to(str(out))
+    model.float()

@@ -149,7 +149,8 @@ class Pool:
 
     def _owners(self, size: int, room: int, rng: Generator) -> NDArray[np.str_]:
         """Draw the source of each item by the shares of the sources that fit into the room."""
-        names = [name for name, domain in self.domains.items() if domain.fits(room)]
+        filled = [name for name, domain in self.domains.items() if len(domain.order)]
+        names = [name for name in filled if self.domains[name].fits(room)] or filled
         shares = np.array([self.domains[name].share for name in names])
         return rng.choice(np.array(names), size, p=shares / shares.sum())
 

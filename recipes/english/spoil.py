@@ -124,8 +124,12 @@ def lines(audio: Tensor, phone: Tensor) -> Tensor:
 
 def loudness(audio: Tensor) -> Tensor:
     """Give each utterance a random level."""
+    return at_level(audio, 10 ** (uniform(len(audio), *LOUDNESS, audio.device) / 20))
+
+
+def at_level(audio: Tensor, wanted: Any) -> Tensor:  # noqa: ANN401 - a number or one each
+    """Give each utterance a level, as root mean square."""
     level = audio.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
-    wanted = 10 ** (uniform(len(audio), *LOUDNESS, audio.device) / 20)
     return (audio * wanted / level).clamp(-1, 1)
 
 
@@ -164,14 +168,14 @@ def warp(features: Tensor, bank: Tensor) -> Tensor:
     return chosen @ features
 
 
-def mask(features: Tensor, lengths: Tensor, bands_wide: int = 22, times: int = 10) -> Tensor:
+def mask(features: Tensor, lengths: Tensor, bands_wide: int = 18, times: int = 6) -> Tensor:
     """Hide bands and moments behind each utterance's mean, [batch, mels, frames]."""
     _, mels, frames = features.shape
     device = features.device
     mean = features.mean((1, 2), keepdim=True)
     low = torch.arange(mels, device=device)
     hidden = _spans(low, 2, torch.full_like(lengths, bands_wide), torch.full_like(lengths, mels))
-    moments = _spans(torch.arange(frames, device=device), times, lengths * 0.04, lengths)
+    moments = _spans(torch.arange(frames, device=device), times, lengths * 0.035, lengths)
     return torch.where(hidden[:, :, None] | moments[:, None, :], mean, features)
 
 

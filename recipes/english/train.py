@@ -27,41 +27,44 @@ Tensor: TypeAlias = Any
 # What a source's share of the utterances in a batch is.
 SHARES = {
     "librispeech": 0.20,
-    "ljspeech": 0.07,
-    "speechocean": 0.07,
-    "kokoro": 0.46,
-    "espeak": 0.10,
-    "flite": 0.10,
+    "ljspeech": 0.08,
+    "speechocean": 0.08,
+    "kokoro": 0.34,
+    "espeak": 0.14,
+    "flite": 0.16,
 }
 # Batches have utterances of at most so many seconds, and how many of all batches these are.
-LENGTHS = ((8.0, 0.35), (13.0, 0.35), (20.0, 0.30))
-# It begins with small batches of short clean speech, until it has found where the pieces are.
+LENGTHS = ((8.0, 0.35), (14.0, 0.65))
+# It begins with small batches of short clean speech, until it has found where the pieces are:
+# a higher rate than this keeps it from finding them.
 EASY_LENGTH = 6.0
-EASY_BATCH_SECONDS = 300.0
-EASY_UNTIL_LOSS = 1.5
-EASY_UNTIL_TIME = 0.4
-EASY_RATE = 0.6
+EASY_PART = 0.75
+EASY_UNTIL_LOSS = 2.2
+EASY_UNTIL_TIME = 0.6
+EASY_RATE = 4e-4
+EASY_LEVEL = 0.05
 BLANK = model.PIECES
-MIDDLE_LAYER = model.LAYERS // 2
-MIDDLE_WEIGHT = 0.3
-EMA = 0.999
+MIDDLE_LAYER = 5
+MIDDLE_WEIGHT = 0.4
+EMA = 0.998
 WARPS = 33
 
 
 @dataclass
 class Clock:
-    """The learning rate: up in a few hundred steps, then down in a half cosine that ends on time.
+    """The learning rate: low at first, then up, then down in a half cosine that ends on time.
 
     Attributes:
         seconds: How long the training lasts.
         peak: The highest learning rate.
-        warm_steps: How many steps it rises.
+        warm_steps: How many steps it rises, from nothing and again after the easy beginning.
     """
 
     seconds: float
     peak: float
     warm_steps: int
     started: float
+    turned: int | None = None
 
     def passed(self) -> float:
         """Return the share of the time that has gone."""
@@ -69,35 +72,28 @@ class Clock:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
+        if self.turned is None:
+            return EASY_RATE * min((step + 1) / self.warm_steps, 1.0)
         falling = 0.5 * (1 + math.cos(math.pi * min(self.passed(), 1.0)))
-        return self.peak * min((step + 1) / self.warm_steps, 1.0) * max(falling, 1e-3)
+        risen = min((step - self.turned) / self.warm_steps, 1.0)
+        return (EASY_RATE + (self.peak - EASY_RATE) * risen) * max(falling, 1e-3)
 
 
 @dataclass(frozen=True)
 class Size:
-    """A kind of batch: so many utterances, so long at most, heard so far ahead.
-
-    Attributes:
-        longest: The length of the batch in s.
-        count: How many utterances it has.
-        look: The number of the look-ahead.
-        easy: Whether the speech is left clean.
-    """
+    """A kind of batch: so many utterances of at most so many seconds."""
 
     longest: float
     count: int
-    look: int
-    easy: bool
 
     @classmethod
     def draw(cls, seconds: float, rng: Generator, *, easy: bool) -> Size:
-        """Draw a kind of batch with so many seconds in all."""
+        """Draw a kind of batch with so many seconds in all, or less if it is easy."""
         if easy:
-            return cls(EASY_LENGTH, int(EASY_BATCH_SECONDS / EASY_LENGTH), 0, easy)
+            return cls(EASY_LENGTH, int(EASY_PART * seconds / EASY_LENGTH))
         lengths, shares = zip(*LENGTHS, strict=True)
         longest = float(rng.choice(lengths, p=shares))
-        look = int(rng.choice(len(model.SHARES), p=model.SHARES))
-        return cls(longest, int(seconds / longest), look, easy)
+        return cls(longest, int(seconds / longest))
 
 
 class Trainer:
@@ -117,23 +113,29 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [{"params": [one for one in self.full if one.dim() > 1], "weight_decay": 2e-2},
              {"params": [one for one in self.full if one.dim() <= 1], "weight_decay": 0.0}],
-            lr=self.rate, betas=(0.9, 0.98), fused=self.on_gpu, capturable=self.on_gpu)  # fmt: skip
+            lr=self.rate, betas=(0.9, 0.98), fused=self.on_gpu)  # fmt: skip
         self.bank = spoil.warps(WARPS, model.MELS, device)
         self.middle: Tensor = None
         net.encoder.layers[MIDDLE_LAYER - 1].register_forward_hook(self._keep_middle)
+        self.dropouts = [one for one in net.modules() if isinstance(one, torch.nn.Dropout)]
+        self.shares = [one.p for one in self.dropouts]
         self.kind = torch.bfloat16 if self.on_gpu else torch.float32
         net.encoder.to(self.kind)
         net.decoder.to(self.kind)
         self.update(self.gradients)  # at rate 0: makes the optimiser's state
-        self.recorded: dict[Size, Recording] = {}
 
     def _keep_middle(self, _: Any, __: Any, output: Tensor) -> None:  # noqa: ANN401
         self.middle = output
 
+    def drop(self, *, easy: bool) -> None:
+        """Drop nothing from easy batches."""
+        for one, share in zip(self.dropouts, self.shares, strict=True):
+            one.p = 0.0 if easy else share
+
     def hear(self, audio: Tensor, lengths: Tensor, *, clean: bool) -> list[Tensor]:
         """Return log-probabilities at the end and in the middle of the network."""
         with torch.no_grad():
-            signal = spoil.loudness(audio) if clean else spoil.spoil(audio)
+            signal = spoil.spoil(audio) if not clean else spoil.at_level(audio, EASY_LEVEL)
             features, frames = self.net.preprocessor(input_signal=signal, length=lengths)
             if not clean:
                 features = spoil.mask(spoil.warp(features, self.bank), frames)
@@ -177,69 +179,11 @@ class Trainer:
         self.update(list(torch.autograd.grad(heard, self.parts, derivatives)))
         return loss
 
-    def replay(self, size: Size, batch: Batch, rate: float) -> Tensor:
-        """Learn from one batch by a step that is recorded when its size is new."""
-        if size not in self.recorded:
-            self._record(size)
-        self.rate.fill_(rate)
-        recording = self.recorded[size]
-        loss, derivatives = self.judge(recording.forward(batch), batch)
-        recording.backward(derivatives)
-        return loss
-
-    def _record(self, size: Size) -> None:
-        encoder = self.net.encoder
-        contexts = encoder.att_context_size_all
-        encoder.att_context_size = contexts[size.look]
-        encoder.att_context_size_all = [encoder.att_context_size]
-        pool = next(iter(self.recorded.values())).pool if self.recorded else None
-        self.recorded[size] = Recording(self, size, pool)
-        encoder.att_context_size_all, encoder.att_context_size = contexts, contexts[0]
-
     def average_into(self, twin: Any) -> None:  # noqa: ANN401
         """Give another model, in full precision, the mean weights."""
         weights = [one for one in twin.parameters() if one.requires_grad]
         with torch.no_grad():
             torch._foreach_copy_(weights, self.mean)
-
-
-class Recording:
-    """The kernels of one training step for one size of batch, launched as two CUDA graphs."""
-
-    def __init__(self, trainer: Trainer, size: Size, pool: Any) -> None:  # noqa: ANN401
-        """Run the step twice, then record it; recordings share a pool of memory."""
-        device, samples = trainer.device, int(size.longest * model.RATE)
-        self.audio = 0.01 * torch.randn(size.count, samples, device=device)
-        self.lengths = torch.full((size.count,), samples, device=device)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
-                torch.autograd.grad(heard, trainer.parts, [torch.zeros_like(one) for one in heard])
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        self.first, self.second = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.first, pool=pool):
-            heard = trainer.hear(self.audio, self.lengths, clean=size.easy)
-        self.pool = self.first.pool()
-        self.derivatives = [torch.zeros_like(one) for one in heard]
-        with torch.cuda.graph(self.second, pool=self.pool):
-            trainer.update(list(torch.autograd.grad(heard, trainer.parts, self.derivatives)))
-        self.heard = [one.detach() for one in heard]
-
-    def forward(self, batch: Batch) -> list[Tensor]:
-        """Return the log-probabilities of a batch."""
-        self.audio.copy_(batch.audio)
-        self.lengths.copy_(batch.lengths, non_blocking=True)
-        self.first.replay()
-        return self.heard
-
-    def backward(self, derivatives: list[Tensor]) -> None:
-        """Change the weights."""
-        for own, given in zip(self.derivatives, derivatives, strict=True):
-            own.copy_(given)
-        self.second.replay()
 
 
 def encoded_lengths(samples: Tensor) -> Tensor:
@@ -265,29 +209,35 @@ def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(2)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     rng = np.random.default_rng(options.seed)
+    from nemo.core.classes.common import typecheck  # noqa: PLC0415 - NeMo comes in late
+
+    typecheck.set_typecheck_enabled(enabled=False)
     net, twin = model.build(options.tokenizer), model.build(options.tokenizer)
     twin.to(options.device).eval()
+    if options.start:
+        model.load_weights(net, options.start)
     trainer = Trainer(net, options.device)
     pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
     seen: set[str] = set()
-    load(pool, options.shards, seen)
+    while len(seen) < options.shards_at_least:
+        load(pool, options.shards, seen)
+        time.sleep(0.2)
     print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
     clock = Clock(options.seconds, options.rate, options.warm_steps, began)
     losses, step, heard, evaluated, easy = [], 0, 0.0, 0, True
+    trainer.drop(easy=easy)
     while clock.passed() < 1:
         size = Size.draw(options.batch_seconds, rng, easy=easy)
         batch = pool.batch(size.longest, size.count, rng)
-        rate = clock.rate(step) * (EASY_RATE if easy else 1)
-        if options.record:
-            losses.append(trainer.replay(size, batch, rate))
-        else:
-            losses.append(trainer.step(batch, rate, clean=easy))
+        losses.append(trainer.step(batch, clock.rate(step), clean=easy))
         heard += size.longest * size.count
         step += 1
         if step % options.report == 0:
             mean = float(torch.stack(losses).nanmean())
             losses.clear()
-            easy = easy and mean > EASY_UNTIL_LOSS and clock.passed() < EASY_UNTIL_TIME
+            if easy and (mean < EASY_UNTIL_LOSS or clock.passed() > EASY_UNTIL_TIME):
+                easy, clock.turned = False, step
+                trainer.drop(easy=easy)
             load(pool, options.shards, seen)
             hours = {name: round(pool.hours(name), 1) for name in SHARES}
             print(f"step {step}, {clock.passed() * options.seconds:.0f} s, loss {mean:.3f}, "
@@ -296,16 +246,15 @@ def train(options: argparse.Namespace) -> None:
             evaluated += 1
             finish(trainer, twin, options, f"{options.out.stem}-{evaluated}")
     finish(trainer, twin, options, options.out.stem)
-    model.save(twin, options.out)
     print(f"{step} steps, {heard / 3600:.0f} h heard", flush=True)
+    model.save(twin, options.out)
 
 
 def finish(trainer: Trainer, twin: Any, options: argparse.Namespace, name: str) -> None:  # noqa: ANN401
     """Write the mean weights, and try them on the development lists."""
     trainer.average_into(twin)
-    state = {key: value.half() if value.is_floating_point() else value
-             for key, value in twin.state_dict().items()}  # fmt: skip
-    torch.save(state, options.out.parent / f"{name}.pt")
+    weights = {key: value.half() for key, value in twin.named_parameters()}
+    torch.save(weights, options.out.parent / f"{name}.pt")
     if options.lists:
         hearing.report(twin, options.lists, trainer.device)
 
@@ -318,11 +267,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the .nemo file to write")
     parser.add_argument("--lists", type=Path, nargs="*", help="manifests to try the model on")
     parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--record", action="store_true", help="launch steps as CUDA graphs")
+    parser.add_argument("--start", type=Path, help="weights to start from, a .pt of before")
+    parser.add_argument("--shards-at-least", type=int, default=1, help="wait for so many")
     parser.add_argument("--evaluations", type=int, default=2, help="on the way")
     parser.add_argument("--batch-seconds", type=float, default=1200.0)
-    parser.add_argument("--rate", type=float, default=1.6e-3)
-    parser.add_argument("--warm-steps", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--warm-steps", type=int, default=200)
     parser.add_argument("--hours", type=float, default=260.0, help="room for speech")
     parser.add_argument("--report", type=int, default=100, help="steps between reports")
     parser.add_argument("--device", default="cuda")
