@@ -8,10 +8,10 @@ Three ways take turns in one run, so that a busy moment of the machine meets all
 - curl: 8 `curl` processes, each with an eighth of the file; nothing hashed, nothing flushed;
 - ngcsdk: list, link and all, `download_version` with ngcsdk's own settings; nothing hashed.
 
-The file comes over plain HTTP from a process that does nothing but sendfile(2), and lists and links
-from the tests' stand-in for NGC. It prints the median rates, then the median and the quartiles of
-the ratios within each round; against curl, which is given the address, ours counts from the list
-on. Last, a transfer is killed half way, and the server counts what the next one asks for.
+The file comes from nginx, over plain HTTP or over TLS as from NGC; lists and links come from the
+tests' stand-in for NGC. It prints the median rates, then the median and the quartiles of the ratios
+within each round; against curl, which is given the address, ours counts from the list on. Last, a
+transfer is killed half way, and the server counts what the next one asks for.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ import socket
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
-from multiprocessing import Process, Value
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.config import Settings
+from quickstart.ranges import Limits
 from quickstart.sources.ngc import NgcSource
 from support.ngc import PERSONAL, Model, Ngc
 
@@ -48,60 +47,58 @@ REFERENCE = f"nvidia/riva/{NAME}:1.0"
 ARTIFACT = Artifact("asr", "", "", NAME, "1.0", "ngc", REFERENCE)
 WAYS = ("ours", "curl", "ngcsdk")
 CURLS = 8
-_STEP = 1 << 20
+NGINX = """daemon off; worker_processes 1; pid {folder}/nginx.pid; user root;
+events {{ worker_connections 256; }}
+http {{
+    log_format sent '$body_bytes_sent';
+    access_log {folder}/sent.log sent;
+    client_body_temp_path {folder}/t; proxy_temp_path {folder}/t; fastcgi_temp_path {folder}/t;
+    uwsgi_temp_path {folder}/t; scgi_temp_path {folder}/t;
+    sendfile on; sendfile_max_chunk 2m;
+    ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
+    server {{ listen 127.0.0.1:{port} {ssl}; root {folder}; }}
+}}
+"""
+
+
+def _free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @dataclass
-class Blobs:
-    """A process that serves one file by sendfile, and counts."""
+class Nginx:
+    """nginx, which serves one file and counts in its log."""
 
     path: Path
-    listener: socket.socket = field(
-        default_factory=lambda: socket.create_server(("127.0.0.1", 0), backlog=64)
-    )
-    sent: Any = field(default_factory=lambda: Value("q", 0))
+    scheme: str
+    port: int = field(default_factory=_free_port)
 
     @property
     def url(self) -> str:
         """The address of the file."""
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/{self.path.name}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{self.path.name}"
+
+    def sent(self) -> int:
+        """Return how many bytes of the file were sent so far."""
+        return sum(map(int, (self.path.parent / "sent.log").read_text().split()))
 
     @contextmanager
-    def running(self) -> Iterator[Blobs]:
+    def running(self) -> Iterator[Nginx]:
         """Serve until the end of the block."""
-        process = Process(target=self._serve, daemon=True)
-        process.start()
-        try:
-            yield self
-        finally:
-            process.terminate()
-            process.join()
-
-    def _serve(self) -> None:
-        while True:
-            client, _ = self.listener.accept()
-            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
-
-    def _answer(self, client: socket.socket) -> None:
-        """Answer the requests of one connection."""
-        with suppress(OSError), client, self.path.open("rb") as file:
-            while head := client.recv(65536):
-                size = self.path.stat().st_size
-                match = re.search(rb"(?i)\r\nrange: bytes=(\d+)-(\d*)", head)
-                start = int(match[1]) if match else 0
-                stop = min(int(match[2] or size - 1) + 1, size) if match else size
-                status = "206 Partial Content" if match else "200 OK"
-                ranged = f"Content-Range: bytes {start}-{stop - 1}/{size}\r\n" if match else ""
-                lines = f"HTTP/1.1 {status}\r\nContent-Length: {stop - start}\r\n{ranged}\r\n"
-                client.sendall(lines.encode())
-                self._send(client, file.fileno(), start, stop)
-
-    def _send(self, client: socket.socket, file: int, start: int, stop: int) -> None:
-        while start < stop:
-            count = os.sendfile(client.fileno(), file, start, min(_STEP, stop - start))
-            start += count
-            with self.sent.get_lock():
-                self.sent.value += count
+        folder = self.path.parent
+        configuration = folder / "nginx.conf"
+        ssl = "ssl" if self.scheme == "https" else ""
+        text = NGINX.format(folder=folder, port=self.port, ssl=ssl)
+        configuration.write_text(text)
+        command = [shutil.which("nginx") or "nginx", "-c", str(configuration)]
+        with subprocess.Popen([*command, "-e", str(folder / "error.log")]) as process:
+            try:
+                yield self
+            finally:
+                process.terminate()
 
 
 class Registry(Ngc):
@@ -118,7 +115,7 @@ class Registry(Ngc):
 class Bench:
     """What the ways have in common."""
 
-    blobs: Blobs
+    blobs: Nginx
     folder: Path
     size: int
     sdk: Any
@@ -140,16 +137,13 @@ class Bench:
     def curl(self) -> None:
         """Fetch eighths side by side."""
         part = -(-self.size // CURLS)
-        children = [
-            subprocess.Popen(
-                [
-                    shutil.which("curl") or "curl",
-                    *("-sf", "-r", f"{start}-{min(start + part, self.size) - 1}"),
-                    *("-o", str(self.folder / f"part{start}"), self.blobs.url),
-                ]
-            )
-            for start in range(0, self.size, part)
-        ]
+        trust = ["--cacert", os.environ["REQUESTS_CA_BUNDLE"]]
+        command = [shutil.which("curl") or "curl", "-sf", *trust, self.blobs.url]
+        children = []
+        for start in range(0, self.size, part):
+            bounds = f"{start}-{min(start + part, self.size) - 1}"
+            output = str(self.folder / f"part{start}")
+            children.append(subprocess.Popen([*command, "-r", bounds, "-o", output]))
         if sum(child.wait() for child in children):
             raise SystemExit("curl failed")
 
@@ -178,35 +172,42 @@ class Bench:
         """Kill a transfer half way; return what its journal lacks, and what is sent again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        before = self.blobs.sent.value
         self.source = self.signed_in()
         child = os.fork()
         if not child:
             self.ours()
             os._exit(0)
-        while self.blobs.sent.value - before < self.size // 2:
+        while len(self._arrived()) < self.size // (2 * self._step()):
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         time.sleep(0.5)
-        state = (self.folder / f"{self.blobs.path.name}.partial.state").read_text()
-        step = int(re.findall(r'"step": (\d+)', state)[0])
-        numbers = {int(number) for number in re.findall(r"(?m)^(\d+) ", state)}
-        there = sum(min(step, self.size - number * step) for number in numbers)
-        before = self.blobs.sent.value
+        there = sum(min(self._step(), self.size - n * self._step()) for n in self._arrived())
+        before = self.blobs.sent()
         self.source = self.signed_in()
         self.ours()
-        return self.size - there, self.blobs.sent.value - before
+        time.sleep(0.5)
+        return self.size - there, self.blobs.sent() - before
+
+    def _step(self) -> int:
+        """Return the length of the ranges."""
+        return Limits().step(self.size)
+
+    def _arrived(self) -> set[int]:
+        """Return the numbers of the ranges that the journal says are there."""
+        state = self.folder / f"{self.blobs.path.name}.partial.state"
+        text = state.read_text() if state.exists() else ""
+        return {int(number) for number in re.findall(r"(?m)^(\d+) ", text)}
 
 
 @contextmanager
-def bench(folder: Path, size: int) -> Iterator[Bench]:
+def bench(folder: Path, size: int, scheme: str) -> Iterator[Bench]:
     """Give everything that serves and is served."""
     data = os.urandom(size)
     path = folder / "blob.rmir"
     path.write_bytes(data)
-    blobs = Blobs(path)
-    with blobs.running(), Registry(folder).running() as ngc:
+    blobs = Nginx(path, scheme)
+    with Registry(folder).running() as ngc, blobs.running():
         assert isinstance(ngc, Registry)
         ngc.address = blobs.url
         ngc.offer(Model({path.name: data}))
@@ -224,12 +225,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mib", type=int, default=1024, help="the size of the file")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is taken")
+    parser.add_argument("--scheme", choices=["http", "https"], default="https")
     parser.add_argument("--folder", type=Path, help="where the files go [the system's]")
     arguments = parser.parse_args()
     size = arguments.mib << 20
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as folder,
-        bench(Path(folder), size) as here,
+        bench(Path(folder), size, arguments.scheme) as here,
     ):
         times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
         for way in times:
@@ -237,6 +239,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for way, taken in times.items():
                 taken.append(here.seconds(way))
+        print(f"{arguments.mib} MiB over {arguments.scheme}, {os.cpu_count()} cores")
         for way, taken in times.items():
             print(f"{way}: {arguments.mib / statistics.median(t for t, _ in taken):.0f} MiB/s")
         for way, which in (("curl", 1), ("ngcsdk", 0)):

@@ -73,10 +73,9 @@ class HttpBody:
     _url: str
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes as soon as there are any, and none at the end."""
+        """Return `size` bytes, or fewer where the other side ends."""
         with translated(self._url):
-            data: bytes = self._raw.read1(size, decode_content=False)
-            return data
+            return self._raw.read(size, decode_content=False)
 
     def abort(self) -> None:
         """Make a `read` that waits in another thread end."""

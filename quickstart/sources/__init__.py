@@ -41,7 +41,7 @@ class Body(Protocol):
         ...
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes as soon as there are any, and none at the end."""
+        """Return `size` bytes, or fewer where the other side ends."""
         ...
 
     def abort(self) -> None:

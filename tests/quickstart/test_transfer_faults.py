@@ -99,7 +99,7 @@ FATAL = {
     ),
     "reset for good": (Fault("reset", times=-1), NetworkError, "broke the connection off"),
     "cut for good": (Fault("cut", value=100, times=-1), NetworkError, "broke"),
-    "a drip for good": (Fault("drip", value=20, times=-1), NetworkError, "bytes a second"),
+    "a drip for good": (Fault("drip", value=20, times=-1), NetworkError, "next to nothing"),
     "wrong bytes": (Fault("corrupt", value=5 * STEP + 3, times=-1), IntegrityError, "SHA-256"),
     "another file": (Fault("resized", times=-1), IntegrityError, "was said to have"),
     "no link is good": (Fault("expire", times=-1), NotAuthorisedError, "new links are refused"),

@@ -32,7 +32,6 @@ LIMITS = Limits(
     smallest=STEP,
     largest=STEP,
     chunk=STEP // 4,
-    slowest=1000.0,
     window=0.5,
     worthwhile=STEP // 4,
     patience=Patience(tries=5, first=0.02, longest=2.0),
