@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.digits.corpus import RATE, resample
+from recipes.corpus import RATE, resample
 
 if TYPE_CHECKING:
     import random
 
     from numpy.random import Generator
 
-    from recipes.digits.corpus import Samples
+    from recipes.corpus import Samples
 
 MU = 255.0
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.digits import effects
-from recipes.digits.corpus import (
+from recipes.corpus import (
     RATE,
     Clip,
     read_audio,
@@ -20,11 +19,12 @@ from recipes.digits.corpus import (
     write_audio,
     write_manifest,
 )
+from recipes.digits import effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from recipes.digits.corpus import Samples
+    from recipes.corpus import Samples
 
     Make = Callable[[list[Clip], random.Random], tuple[Samples, list[Clip]]]
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import soundfile
 
-from recipes.digits.corpus import DIGITS, Clip, resample, write_audio, write_manifest
+from recipes.corpus import Clip, resample, write_audio, write_manifest
+from recipes.digits.words import DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from recipes.digits.corpus import Samples
+    from recipes.corpus import Samples
 
 ACCENTS = (
     "en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc"

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recipes.digits.corpus import DIGITS, RATE
-from recipes.digits.quiet import hush
+from recipes.corpus import RATE
+from recipes.digits.words import DIGITS
+from recipes.quiet import hush
 
 # Frames of 80 ms: 5.6 s of past, and 480, 80 or 0 ms of future. The first is the default.
 LOOKAHEADS = [[70, 6], [70, 1], [70, 0]]

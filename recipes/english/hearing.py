@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import soundfile
 import torch
-from recipes.digits.word_errors import distance
+
+from recipes.word_errors import distance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,8 @@ def report(net: Any, lists: list[Path], device: str) -> None:  # noqa: ANN401 - 
                  for row in rows]  # fmt: skip
         for context in net.encoder.att_context_size_all:
             net.encoder.set_default_att_context_size(list(context))
-            said = transcribe(net, audio, device)
+            with torch.inference_mode():
+                said = transcribe(net, audio, device)
             pairs = [
                 (row["text"].split(), text.split()) for row, text in zip(rows, said, strict=True)
             ]
@@ -37,7 +39,6 @@ def report(net: Any, lists: list[Path], device: str) -> None:  # noqa: ANN401 - 
     net.encoder.set_default_att_context_size(list(net.encoder.att_context_size_all[0]))
 
 
-@torch.inference_mode()
 def transcribe(net: Any, audio: list[Any], device: str) -> list[str]:  # noqa: ANN401
     """Return what is heard in recordings, in batches, by greedy decoding."""
     order = sorted(range(len(audio)), key=lambda number: len(audio[number]))

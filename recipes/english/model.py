@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from recipes.corpus import RATE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-RATE = 16_000
 MELS = 80
 # Frames of 80 ms: 5.6 s of past, and 1040, 480 or 80 ms of future. The first is the default.
 LOOKAHEADS = [[70, 13], [70, 6], [70, 1]]

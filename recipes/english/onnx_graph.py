@@ -267,7 +267,7 @@ def _fused_matmul(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
 
 def _layer_norm(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     epsilon = node.attributes.get("epsilon", 1e-5)
-    return functional.layer_norm(inputs[0], inputs[0].shape[-1:], *inputs[1:3], eps=epsilon)
+    return functional.layer_norm(inputs[0], inputs[0].shape[-1:], inputs[1], inputs[2], epsilon)
 
 
 def _skip_layer_norm(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
@@ -275,7 +275,7 @@ def _skip_layer_norm(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     if len(inputs) > 4 and inputs[4] is not None:  # noqa: PLR2004 - the bias's place
         total = total + inputs[4]
     epsilon = node.attributes.get("epsilon", 1e-12)
-    return functional.layer_norm(total, total.shape[-1:], *inputs[2:4], eps=epsilon)
+    return functional.layer_norm(total, total.shape[-1:], inputs[2], inputs[3], epsilon)
 
 
 def _fast_gelu(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
+from recipes.corpus import RATE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 Tensor: TypeAlias = Any
 
-RATE = 16_000
 SEGMENTS = 3
 NOTHING = -1
 # Speech this short says too little to fill a gap with.

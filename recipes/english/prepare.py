@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 
+from recipes.corpus import read_audio
 from recipes.english.leaks import Heldout
-from recipes.english.model import RATE, train_tokenizer
+from recipes.english.model import train_tokenizer
 from recipes.english.shards import to_int16, write_shard
 from recipes.english.texts import REFUSED_SOURCES, numbered, read_sentences, readable
 
@@ -92,11 +92,7 @@ def real(options: argparse.Namespace) -> None:
         if held.shares(row["text"]):
             left_out += 1
             continue
-        samples, rate = soundfile.read(
-            options.manifest.parent / row["audio_filepath"], dtype="float32"
-        )
-        if rate != RATE:
-            raise SystemExit(f"{row['audio_filepath']} is read at {rate} Hz")
+        samples = read_audio(options.manifest.parent / row["audio_filepath"])
         said.setdefault(corpus(row), []).append((row["text"], to_int16(samples)))
     for name, pairs in said.items():
         print(f"{name}: {write_shard(options.out, name, name, pairs):.2f} h", flush=True)

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 import torch
 
+from recipes.corpus import RATE
+
 Tensor: TypeAlias = Any
 
-RATE = 16_000
 TAIL_SECONDS = 0.6
 MU = 255.0
 LOUDNESS = (-38.0, -12.0)

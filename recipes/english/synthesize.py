@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
+from recipes.corpus import RATE, resample
 from recipes.english.shards import to_int16, write_shard
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str, random.Random], Samples]
 
-RATE = 16_000
 SHARD_SECONDS = 1200.0
 # Sentences are grouped by length within so many of them.
 SHUFFLED_TOGETHER = 30_000
@@ -177,12 +177,8 @@ def flite(text: str, rng: random.Random) -> Samples:
 
 def resampled(wav: bytes) -> Samples:
     """Read a WAV file at the model's rate."""
-    import soxr  # noqa: PLC0415 - only programs' voices have other rates
-
     samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
-    if rate != RATE:
-        samples = soxr.resample(samples, rate, RATE, quality="MQ")
-    return to_int16(samples)
+    return to_int16(resample(samples, rate))
 
 
 def parse() -> argparse.Namespace:

@@ -17,7 +17,11 @@ REFUSED_SOURCES = frozenset({"clinc_wiki_sents"})
 _NOT_SPOKEN = re.compile(r"[^a-z' ]+")
 _QUOTES = re.compile(r"(?<![a-z])'|'(?![a-z])")
 # Marks that change no word; a sentence with any other (digits, currency) is not said as written.
-_WRITTEN = re.compile(r"[A-Za-z \t.,;:!?\"'()\[\]_*-]+")
+_WRITTEN = re.compile(
+    r"[A-Za-z \t.,;:!?\"'()\[\]_*\-"
+    "\N{EM DASH}\N{EN DASH}\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+    "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}]+"
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,7 @@ def spoken(written: str) -> str:
 
 def readable(written: str) -> bool:
     """Say whether the words of a sentence are all that a voice reads in it."""
-    plain = written.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    plain = re.sub("[\N{EM DASH}\N{EN DASH}\N{LEFT DOUBLE QUOTATION MARK}"
-                   "\N{RIGHT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}]", " ", plain)  # fmt: skip
-    return _WRITTEN.fullmatch(plain) is not None
+    return _WRITTEN.fullmatch(written) is not None
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -194,69 +194,77 @@ def encoded_lengths(samples: Tensor) -> Tensor:
     return frames
 
 
-def load(pool: Pool, folder: Path, seen: set[str]) -> None:
-    """Take in shards that have come since."""
-    for table in sorted(folder.glob("*.json")):
-        if table.name not in seen:
-            seen.add(table.name)
-            pool.add(read_shard(table))
+class Course:
+    """A training from its beginning to its end."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Make the model and wait for the first speech."""
+        self.options, self.rng = options, np.random.default_rng(options.seed)
+        self.clock = Clock(options.seconds, options.rate, options.warm_steps, time.monotonic())
+        net, self.twin = model.build(options.tokenizer), model.build(options.tokenizer)
+        if options.start:
+            model.load_weights(net, options.start)
+        self.twin.to(options.device).eval()
+        self.trainer = Trainer(net, options.device)
+        self.pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
+        self.seen: set[str] = set()
+        while len(self.seen) < options.shards_at_least:
+            self.load()
+            time.sleep(0.2)
+        self.losses: list[Tensor] = []
+        self.step, self.heard, self.easy = 0, 0.0, True
 
-def train(options: argparse.Namespace) -> None:
-    """Train until the time is over, and write the model."""
-    began = time.monotonic()
-    torch.manual_seed(options.seed)
-    torch.set_num_threads(2)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    rng = np.random.default_rng(options.seed)
-    from nemo.core.classes.common import typecheck  # noqa: PLC0415 - NeMo comes in late
+    def load(self) -> None:
+        """Take in shards that have come since."""
+        for table in sorted(self.options.shards.glob("*.json")):
+            if table.name not in self.seen:
+                self.seen.add(table.name)
+                self.pool.add(read_shard(table))
 
-    typecheck.set_typecheck_enabled(enabled=False)
-    net, twin = model.build(options.tokenizer), model.build(options.tokenizer)
-    twin.to(options.device).eval()
-    if options.start:
-        model.load_weights(net, options.start)
-    trainer = Trainer(net, options.device)
-    pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
-    seen: set[str] = set()
-    while len(seen) < options.shards_at_least:
-        load(pool, options.shards, seen)
-        time.sleep(0.2)
-    print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
-    clock = Clock(options.seconds, options.rate, options.warm_steps, began)
-    losses, step, heard, evaluated, easy = [], 0, 0.0, 0, True
-    trainer.drop(easy=easy)
-    while clock.passed() < 1:
-        size = Size.draw(options.batch_seconds, rng, easy=easy)
-        batch = pool.batch(size.longest, size.count, rng)
-        losses.append(trainer.step(batch, clock.rate(step), clean=easy))
-        heard += size.longest * size.count
-        step += 1
-        if step % options.report == 0:
-            mean = float(torch.stack(losses).nanmean())
-            losses.clear()
-            if easy and (mean < EASY_UNTIL_LOSS or clock.passed() > EASY_UNTIL_TIME):
-                easy, clock.turned = False, step
-                trainer.drop(easy=easy)
-            load(pool, options.shards, seen)
-            hours = {name: round(pool.hours(name), 1) for name in SHARES}
-            print(f"step {step}, {clock.passed() * options.seconds:.0f} s, loss {mean:.3f}, "
-                  f"{heard / 3600:.0f} h heard, {hours}", flush=True)  # fmt: skip
-        if clock.passed() * (options.evaluations + 1) >= evaluated + 1:
-            evaluated += 1
-            finish(trainer, twin, options, f"{options.out.stem}-{evaluated}")
-    finish(trainer, twin, options, options.out.stem)
-    print(f"{step} steps, {heard / 3600:.0f} h heard", flush=True)
-    model.save(twin, options.out)
+    def run(self) -> None:
+        """Train until the time is over, and write the model."""
+        self.trainer.drop(easy=True)
+        tried = 0
+        while self.clock.passed() < 1:
+            self.learn()
+            if self.step % self.options.report == 0:
+                self.report()
+            if self.clock.passed() * (self.options.evaluations + 1) >= tried + 1:
+                tried += 1
+                self.keep(f"{self.options.out.stem}-{tried}")
+        self.keep(self.options.out.stem)
+        model.save(self.twin, self.options.out)
+        print(f"{self.step} steps, {self.heard / 3600:.0f} h heard", flush=True)
 
+    def learn(self) -> None:
+        """Learn from one batch."""
+        size = Size.draw(self.options.batch_seconds, self.rng, easy=self.easy)
+        batch = self.pool.batch(size.longest, size.count, self.rng)
+        rate = self.clock.rate(self.step)
+        self.losses.append(self.trainer.step(batch, rate, clean=self.easy))
+        self.heard += size.longest * size.count
+        self.step += 1
 
-def finish(trainer: Trainer, twin: Any, options: argparse.Namespace, name: str) -> None:  # noqa: ANN401
-    """Write the mean weights, and try them on the development lists."""
-    trainer.average_into(twin)
-    weights = {key: value.half() for key, value in twin.named_parameters()}
-    torch.save(weights, options.out.parent / f"{name}.pt")
-    if options.lists:
-        hearing.report(twin, options.lists, trainer.device)
+    def report(self) -> None:
+        """Print the mean loss, end the easy beginning when it is low, take in what has come."""
+        mean = float(torch.stack(self.losses).nanmean())
+        self.losses.clear()
+        passed = self.clock.passed()
+        if self.easy and (mean < EASY_UNTIL_LOSS or passed > EASY_UNTIL_TIME):
+            self.easy, self.clock.turned = False, self.step
+            self.trainer.drop(easy=False)
+        self.load()
+        hours = {name: round(self.pool.hours(name), 1) for name in SHARES}
+        print(f"step {self.step}, {passed * self.clock.seconds:.0f} s, loss {mean:.3f}, "
+              f"{self.heard / 3600:.0f} h heard, {hours}", flush=True)  # fmt: skip
+
+    def keep(self, name: str) -> None:
+        """Write the mean weights, and try them on the development lists."""
+        self.trainer.average_into(self.twin)
+        weights = {key: value.half() for key, value in self.twin.named_parameters()}
+        torch.save(weights, self.options.out.parent / f"{name}.pt")
+        if self.options.lists:
+            hearing.report(self.twin, self.options.lists, self.trainer.device)
 
 
 def parse() -> argparse.Namespace:
@@ -280,5 +288,17 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def main() -> None:
+    """Train."""
+    from nemo.core.classes.common import typecheck  # noqa: PLC0415 - it takes ten seconds
+
+    options = parse()
+    typecheck.set_typecheck_enabled(enabled=False)
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(2)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    Course(options).run()
+
+
 if __name__ == "__main__":
-    train(parse())
+    main()

@@ -1,4 +1,4 @@
-"""Clips of spoken digits, and the NeMo manifests that list them."""
+"""Recordings, and the NeMo manifests that list them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Samples: TypeAlias = NDArray[np.float32]
 
 RATE = 16_000
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass(frozen=True)

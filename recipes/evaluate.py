@@ -1,4 +1,4 @@
-"""Step 4: word errors of a `.nemo` file, offline and streaming, at each of its look-aheads."""
+"""Word errors of a `.nemo` file, offline and streaming, at each of its look-aheads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.digits.corpus import Clip, read_audio, read_manifest
-from recipes.digits.quiet import restore
+from recipes.corpus import Clip, read_audio, read_manifest
+from recipes.quiet import restore
 from recipes.word_errors import distance
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def evaluate(options: argparse.Namespace) -> None:
                 "streaming": lambda clips: streaming(model, clips),
             }
             for way, recognise in ways.items():
-                name = f"{manifest.stem}, {way}, {ahead} ahead"
+                name = f"{manifest.parent.name}/{manifest.stem}, {way}, {ahead} ahead"
                 report(name, clips, recognise(clips), show=options.errors)
 
 

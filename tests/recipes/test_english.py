@@ -1,0 +1,141 @@
+"""The English recipe: what may be learnt from, the proof of it, and how batches are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipes.english.leaks import Heldout
+from recipes.english.prove import fingerprint, likeness, shared_sound, shared_text, windows
+from recipes.english.shards import read_shard, to_int16, write_shard
+from recipes.english.texts import readable, spoken
+from support.audio import babble
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELD = "the quick brown fox jumps over the lazy dog"
+
+
+@given(st.text())
+def test_spoken_text_is_letters_and_inner_apostrophes(written: str) -> None:
+    """Nothing but a to z, single blanks, and apostrophes within words is left; it stays so."""
+    words = spoken(written)
+    assert set(words) <= set("abcdefghijklmnopqrstuvwxyz' ")
+    assert words == " ".join(words.split())
+    assert all(not word.startswith("'") and not word.endswith("'") for word in words.split())
+    assert spoken(words) == words
+
+
+def test_contractions_and_hyphens_are_said() -> None:
+    """Apostrophes of either kind stay within words, quotes go, hyphens part words."""
+    assert spoken("'Don\N{RIGHT SINGLE QUOTATION MARK}t,' she re-read") == "don't she re read"
+    assert readable("He said: \N{LEFT DOUBLE QUOTATION MARK}no.\N{RIGHT DOUBLE QUOTATION MARK}")
+    assert not readable("In 1984")
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        (HELD, True),
+        ("and then the quick brown fox jumps over it", True),
+        ("the quick brown fox jumps and the lazy dog", False),
+        ("yes", True),
+        ("oh yes", False),
+    ],
+)
+def test_a_leak_is_an_equal_text_or_six_shared_words(text: str, *, shared: bool) -> None:
+    """Short texts leak only as a whole, longer ones by any six words in a row."""
+    held = Heldout.of([HELD, "yes"])
+    assert held.shares(text) is shared
+    assert list(shared_text(held, [text])) == [text] * shared
+
+
+def test_planted_sound_is_found(tmp_path: Path) -> None:
+    """A development recording within a quieter training recording is named; others are not."""
+    planted, other = babble(4.0, seed=1), babble(4.0, seed=2)
+    noise = 0.002 * np.random.default_rng(0).standard_normal(16_000 * 9).astype(np.float32)
+    training = noise.copy()
+    training[16_000 * 3 + 320 : 16_000 * 3 + 320 + len(planted)] += 0.3 * planted
+    soundfile.write(tmp_path / "planted.wav", planted, 16_000)
+    soundfile.write(tmp_path / "other.wav", other, 16_000)
+    paths = [tmp_path / "planted.wav", tmp_path / "other.wav"]
+    found = list(shared_sound(paths, [babble(5.0, seed=3), training]))
+    assert [one.partition(":")[0] for one in found] == [str(paths[0])]
+
+
+def test_fingerprints_of_one_sound_are_alike_and_of_two_are_not() -> None:
+    """Loudness changes no sign; different sound agrees in about half of them."""
+    one, other = babble(6.0, seed=4), babble(6.0, seed=5)
+    same = likeness(windows(fingerprint(one), 10), windows(fingerprint(0.2 * one), 1))
+    different = likeness(windows(fingerprint(one), 10), windows(fingerprint(other), 1))
+    assert same > 0.99
+    assert different < 0.75
+
+
+def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
+    """Words, lengths and samples of a shard are those written, and no draft is left."""
+    said = [("one", to_int16(babble(0.5, seed=1))), ("two", to_int16(babble(0.7, seed=2)))]
+    hours = write_shard(tmp_path, "a", "espeak", said)
+    shard = read_shard(tmp_path / "a.json")
+    assert (shard.source, shard.texts) == ("espeak", ["one", "two"])
+    assert shard.lengths == [len(samples) for _, samples in said]
+    assert np.array_equal(shard.samples, np.concatenate([samples for _, samples in said]))
+    assert hours == pytest.approx(1.2 / 3600, rel=0.01)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npy"]
+
+
+@pytest.mark.nemo
+def test_batches_hold_the_speech_and_its_words(tmp_path: Path) -> None:
+    """Each batch is full length, its targets are those of its utterances, and silence ends it."""
+    from recipes.english.pool import Pool  # noqa: PLC0415 - needs torch
+
+    said = [(str(number), to_int16(babble(1 + number / 5, seed=number))) for number in range(8)]
+    write_shard(tmp_path, "a", "kokoro", said)
+    pool = Pool(0.01, {"kokoro": 1.0}, lambda texts: [[int(text)] for text in texts], "cpu")
+    assert pool.add(read_shard(tmp_path / "a.json"))
+    batch = pool.batch(5.0, 16, np.random.default_rng(0))
+    assert batch.audio.shape == (16, 80_000)
+    assert bool((batch.target_lengths >= 1).all())
+    for audio, length in zip(batch.audio, batch.lengths.tolist(), strict=True):
+        assert float(audio[:length].abs().max()) > 0.01
+        assert float(audio[length:].abs().sum()) == 0
+
+
+@pytest.mark.nemo
+def test_spoiled_speech_keeps_its_shape_and_bounds() -> None:
+    """Effects change neither shape nor range; masks and warps keep features finite."""
+    import torch  # noqa: PLC0415 - optional
+
+    from recipes.english import spoil  # noqa: PLC0415 - as torch
+
+    audio = torch.from_numpy(np.stack([babble(2.0, seed=seed) for seed in range(6)]))
+    spoiled = spoil.spoil(audio)
+    assert spoiled.shape == audio.shape
+    assert bool(torch.isfinite(spoiled).all())
+    assert float(spoiled.abs().max()) <= 1
+    features = torch.randn(6, 80, 200)
+    bank = spoil.warps(5, 80, "cpu")
+    assert torch.allclose(bank.sum(2), torch.ones(5, 80), atol=1e-5)
+    masked = spoil.mask(spoil.warp(features, bank), torch.full((6,), 200))
+    assert masked.shape == features.shape
+    assert bool(torch.isfinite(masked).all())
+
+
+@pytest.mark.nemo
+def test_every_frame_belongs_to_one_token() -> None:
+    """Kokoro's alignment gives each token its frames, and the last one those that are left."""
+    import torch  # noqa: PLC0415 - optional
+
+    from recipes.english.kokoro import alignment  # noqa: PLC0415 - as torch
+
+    lengths = torch.tensor([[1, 2, 3], [4, 1, 4]])
+    frames = alignment(lengths.clone())
+    assert frames.shape == (2, 3, 9)
+    assert bool((frames.sum(1) == 1).all())
+    assert frames.sum(2).tolist() == [[1, 2, 6], [4, 1, 4]]
