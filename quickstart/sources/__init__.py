@@ -68,6 +68,7 @@ def source_of(artifact: Artifact, settings: Settings) -> Source:
 
     Raises:
         ArtifactMissingError: It is elsewhere, and `offline` forbids to go there.
+        UnsupportedError: This version knows no such source.
     """
     from quickstart.sources.embedded import EmbeddedSource
     from quickstart.sources.local import LocalSource
@@ -76,6 +77,11 @@ def source_of(artifact: Artifact, settings: Settings) -> Source:
         return EmbeddedSource()
     if artifact.source == "file":
         return LocalSource()
+    if artifact.source not in {"http", "ngc"}:
+        from quickstart.errors import UnsupportedError
+
+        message = f"{artifact.name} comes from {artifact.source}, which this version does not know"
+        raise UnsupportedError(message, "install a newer riva-qs")
     return _remote(artifact, settings)
 
 
