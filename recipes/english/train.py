@@ -275,7 +275,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the .nemo file to write")
     parser.add_argument("--lists", type=Path, nargs="*", help="manifests to try the model on")
     parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--start", type=Path, help="weights to start from, a .pt of before")
+    parser.add_argument("--start", type=Path, help="a .nemo or .pt to go on from")
     parser.add_argument("--shards-at-least", type=int, default=1, help="wait for so many")
     parser.add_argument("--evaluations", type=int, default=2, help="on the way")
     parser.add_argument("--batch-seconds", type=float, default=2040.0)
