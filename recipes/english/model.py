@@ -30,9 +30,10 @@ def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
     from sentencepiece import SentencePieceProcessor, SentencePieceTrainer  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
+    trained = io.BytesIO()  # a file would remember its path
     SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
-        model_prefix=str(folder / "tokenizer"),
+        model_writer=trained,
         model_type="bpe",
         vocab_size=PIECES,
         character_coverage=1.0,
@@ -40,7 +41,8 @@ def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
         eos_id=-1,
         minloglevel=2,
     )
-    pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    pieces = SentencePieceProcessor(model_proto=trained.getvalue())
     names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
     lines = [name.replace("\u2581", "") if name.startswith("\u2581") else f"##{name}"
              for name in names[1:]]  # fmt: skip
