@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+import tarfile
+from typing import IO, TYPE_CHECKING, Any
 
 from recipes.corpus import RATE
 
@@ -28,9 +30,10 @@ def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
     from sentencepiece import SentencePieceProcessor, SentencePieceTrainer  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
+    trained = io.BytesIO()  # a file would remember its path
     SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
-        model_prefix=str(folder / "tokenizer"),
+        model_writer=trained,
         model_type="bpe",
         vocab_size=PIECES,
         character_coverage=1.0,
@@ -38,7 +41,8 @@ def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
         eos_id=-1,
         minloglevel=2,
     )
-    pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    pieces = SentencePieceProcessor(model_proto=trained.getvalue())
     names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
     lines = [name.replace("\u2581", "") if name.startswith("\u2581") else f"##{name}"
              for name in names[1:]]  # fmt: skip
@@ -142,12 +146,22 @@ def _expect(model: Any, *, mean: float, deviation: float) -> None:  # noqa: ANN4
 
 
 def load_weights(model: Any, path: Path) -> None:  # noqa: ANN401
-    """Give a model the weights that a training has saved; the features' tables stay exact."""
+    """Give a model the weights of a `.nemo` or of a training's `.pt`; features' tables stay."""
     from torch import load  # noqa: PLC0415
 
-    weights = load(path, map_location="cpu", weights_only=True)
+    weights = load(_weights_file(path), map_location="cpu", weights_only=True)
     own = dict(model.named_parameters())
     model.load_state_dict({name: weights[name] for name in own}, strict=False)
+
+
+def _weights_file(path: Path) -> IO[bytes]:
+    if path.suffix != ".nemo":
+        return io.BytesIO(path.read_bytes())
+    with tarfile.open(path) as archive:
+        name = next(one for one in archive.getnames() if one.endswith("model_weights.ckpt"))
+        file = archive.extractfile(name)
+        assert file is not None
+        return io.BytesIO(file.read())
 
 
 def save(model: Any, out: Path) -> None:  # noqa: ANN401

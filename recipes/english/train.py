@@ -38,7 +38,7 @@ LENGTHS = ((8.0, 0.35), (14.0, 0.65))
 # It begins with small batches of short clean speech, until it has found where the pieces are:
 # a higher rate than this keeps it from finding them.
 EASY_LENGTH = 6.0
-EASY_PART = 0.75
+EASY_PART = 0.45
 EASY_UNTIL_LOSS = 2.2
 EASY_UNTIL_TIME = 0.6
 EASY_RATE = 4e-4
@@ -275,10 +275,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the .nemo file to write")
     parser.add_argument("--lists", type=Path, nargs="*", help="manifests to try the model on")
     parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--start", type=Path, help="weights to start from, a .pt of before")
+    parser.add_argument("--start", type=Path, help="a .nemo or .pt to go on from")
     parser.add_argument("--shards-at-least", type=int, default=1, help="wait for so many")
     parser.add_argument("--evaluations", type=int, default=2, help="on the way")
-    parser.add_argument("--batch-seconds", type=float, default=1200.0)
+    parser.add_argument("--batch-seconds", type=float, default=2040.0)
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--warm-steps", type=int, default=200)
     parser.add_argument("--hours", type=float, default=260.0, help="room for speech")
