@@ -356,11 +356,12 @@ def _directories(models: Iterable[Plain]) -> list[str]:
 
 
 def _named(stamp: Plain) -> Plain:
-    """Return a stamp with a name and a time."""
+    """Return a stamp with a time, and with a name that sorts behind all earlier ones."""
     if stamp.get("generation"):
         return stamp
-    created = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = f"{created}-{secrets.token_hex(4)}"
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    created = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+    name = f"{created}-{nanoseconds:08x}"
     return {"schema_version": 1, **stamp, "generation": name, "created_at": created}
 
 
