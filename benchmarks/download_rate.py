@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any
 from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.config import Settings
-from quickstart.ranges import Limits
 from quickstart.sources.ngc import NgcSource
+from quickstart.transfer.ranges import Limits
 from support.ngc import PERSONAL, Model, Ngc
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 The flow is the list of modules, read from left to right:
 
     config.env -> Settings -> [Artifact] -> rmir/*.rmir -> deploy -> models/ ...
-                  config/     catalog.py    sources/       backends/ store/
-                                            transfer.py
+                  config/     catalog/      sources/       backends/ store/
+                                            transfer/
     ... -> running server -> ready -> answers
            backends/         health.py  client.py
 

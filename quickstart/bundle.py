@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from quickstart import __version__, fit
 from quickstart.errors import ArtifactMissingError, IntegrityError, RivaQsError, UsageError
 from quickstart.lifecycle import Result, outdated
-from quickstart.partial import PARTIAL
 from quickstart.store.unpack import is_inside
 from quickstart.store.values import File, Stamp, is_archive, parse_files, parse_stamp, place_of
 from quickstart.store.volume import staging
 from quickstart.transfer import size_text
+from quickstart.transfer.partial import PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

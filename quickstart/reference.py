@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quickstart import official
+from quickstart.catalog import official
 from quickstart.config import SETTINGS, Setting, Settings
 from quickstart.config.keys import Computed, spelled
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from quickstart import locators, official
+from quickstart.catalog import locators, official
 from quickstart.config.values import nearest
 from quickstart.errors import ArtifactMissingError, ConfigError, UnsupportedError, UsageError
 

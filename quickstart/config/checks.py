@@ -132,6 +132,6 @@ def wrong_memory(value: str) -> str:
 
 def wrong_references(value: tuple[str, ...]) -> str:
     """Say what is wrong with a list of models."""
-    from quickstart.locators import wrong_reference
+    from quickstart.catalog.locators import wrong_reference
 
     return first_wrong(wrong_reference, value)

@@ -1,7 +1,7 @@
 """Official `config.sh` files, read as data: nothing in them is ever executed.
 
 A text becomes tokens (`words`), tokens become statements (`grammar`), statements leave variables
-(`evaluation`, `tests`), and variables become a config.env (`takeover`).
+(`evaluation`, `conditions`), and variables become a config.env (`takeover`).
 
 The official file computes its lists of models, so reading its assignments would not do. The
 evaluation therefore follows assignments, tests and loops over lists, within a fixed number of

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from glob import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from quickstart.legacy import grammar, tests
+from quickstart.legacy import conditions, grammar
 from quickstart.legacy.words import (
     Assignment,
     Expansion,
@@ -130,7 +130,7 @@ class _Run:
         self.line = statement.line
         handlers: dict[type, Callable[[Any], bool | None]] = {
             grammar.Command: self._command,
-            grammar.Test: lambda test: tests.holds(test.tokens, self.text, self.pattern),
+            grammar.Test: lambda test: conditions.holds(test.tokens, self.text, self.pattern),
             grammar.Chain: self._chain,
             grammar.Not: self._not,
             grammar.Group: lambda group: self.body(group.body),
@@ -202,7 +202,7 @@ class _Run:
             return True
         if name in {"[", "test"}:
             inside = command.words[1:-1] if name == "[" else command.words[1:]
-            return tests.holds(inside, self.text, self.text)
+            return conditions.holds(inside, self.text, self.text)
         if name in {"source", "."}:
             self.note(command.line, f"{' '.join(words)}: another file is not read")
             return None

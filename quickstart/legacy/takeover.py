@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quickstart import catalog, official
+from quickstart import catalog
+from quickstart.catalog import official
 from quickstart.config import MASK, SETTINGS, Setting, Settings, is_path
 from quickstart.config.keys import spelled
 from quickstart.config.rules import contradictions

@@ -20,13 +20,13 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import IntegrityError, RivaQsError
-from quickstart.network import (
+from quickstart.sources import SourceFile
+from quickstart.sources.network import (
     StatusError,
     detail_of,
     goes_around_proxies,
     network_error,
 )
-from quickstart.sources import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from quickstart.network import Network
 from quickstart.sources import SourceFile
+from quickstart.sources.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

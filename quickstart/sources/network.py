@@ -33,7 +33,7 @@ from quickstart.errors import (
     RivaQsError,
     UsageError,
 )
-from quickstart.patience import QUICK, Patience
+from quickstart.transfer.patience import QUICK, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

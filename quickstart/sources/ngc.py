@@ -18,9 +18,9 @@ from quickstart.errors import (
     NotAuthorisedError,
     RivaQsError,
 )
-from quickstart.network import Network, StatusError, wait_of
 from quickstart.sources import key as keys
 from quickstart.sources.account import Account
+from quickstart.sources.network import Network, StatusError, wait_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,21 +2,24 @@
 
 Bytes go to a `.partial` file in parallel ranges and are hashed on the way; the file takes its name,
 in one atomic step, only when size and hash are those that the source promised.
+
+`ranges` moves and hashes, `partial` is the file on its way with its journal, and `patience` says
+how often, and after which pauses, something is tried again.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import threading
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError, OutOfResourceError
-from quickstart.partial import Partial, held
-from quickstart.ranges import Ledger, Limits, Mover, RangesIgnoredError
+from quickstart.transfer.partial import Partial, held
+from quickstart.transfer.ranges import Ledger, Limits, Mover, RangesIgnoredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +97,7 @@ def fetch_all(
         _bring(jobs[0], Ledger(progress), shared)
         return
     report = _one_at_a_time(progress)
-    calls = [partial(_bring, job, Ledger(report), shared) for job in jobs]
+    calls = [functools.partial(_bring, job, Ledger(report), shared) for job in jobs]
     _side_by_side(calls, stop)
 
 

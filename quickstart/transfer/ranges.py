@@ -18,15 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from quickstart.errors import InterruptionError, NetworkError, RivaQsError
-from quickstart.patience import Patience
+from quickstart.transfer.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from hashlib import _Hash
 
     from quickstart.catalog import Artifact
-    from quickstart.partial import Partial
     from quickstart.sources import Body, Source
+    from quickstart.transfer.partial import Partial
 
 _MIB = 1 << 20
 _TICK = 0.1

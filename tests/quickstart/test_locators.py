@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickstart import locators
-from quickstart.locators import Locator, parse, wrong_reference
+from quickstart.catalog import locators
+from quickstart.catalog.locators import Locator, parse, wrong_reference
 
 HASH = "0123456789ABCDEF" * 4
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from quickstart import catalog, official
+from quickstart import catalog
+from quickstart.catalog import official
 from quickstart.config import Settings
 from quickstart.errors import ConfigError, UsageError
 

@@ -21,10 +21,10 @@ from quickstart.errors import (
     RivaQsError,
     UsageError,
 )
-from quickstart.network import Network, network_error, shown, wait_of
-from quickstart.patience import Patience
 from quickstart.sources import key
 from quickstart.sources.http import HttpSource
+from quickstart.sources.network import Network, network_error, shown, wait_of
+from quickstart.transfer.patience import Patience
 from support import fetching
 from support.fetching import LIMITS
 from support.ngc import Fault, Model, Ngc

@@ -19,8 +19,8 @@ IMPORTERS = {
     "rich": {"console.py"},
     "grpc": {"client.py"},
     "riva": {"client.py"},
-    "requests": {"network.py"},
-    "urllib3": {"network.py"},
+    "requests": {"sources/network.py"},
+    "urllib3": {"sources/network.py"},
     "ngcsdk": {"sources/account.py"},
 }
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from quickstart import transfer
 from quickstart.errors import IntegrityError, NetworkError, NotAuthorisedError, RivaQsError
-from quickstart.partial import STATE
+from quickstart.transfer.partial import STATE
 from support import fetching
 from support.fetching import ARTIFACT, LIMITS, STEP, described, fetch
 from support.ngc import Fault, Model, Ngc

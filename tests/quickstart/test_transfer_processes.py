@@ -12,8 +12,8 @@ import pytest
 
 from quickstart import transfer
 from quickstart.errors import InterruptionError
-from quickstart.partial import STATE
-from quickstart.ranges import THREAD
+from quickstart.transfer.partial import STATE
+from quickstart.transfer.ranges import THREAD
 from support import fetching
 from support.fetching import ARTIFACT, LIMITS, STEP, described, fetch
 from support.ngc import PERSONAL, Fault, Model, Ngc

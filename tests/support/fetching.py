@@ -13,12 +13,12 @@ from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.config import Settings
 from quickstart.errors import RivaQsError
-from quickstart.network import Network
-from quickstart.patience import Patience
-from quickstart.ranges import Limits
 from quickstart.sources import key
 from quickstart.sources.account import Account
+from quickstart.sources.network import Network
 from quickstart.sources.ngc import NgcSource
+from quickstart.transfer.patience import Patience
+from quickstart.transfer.ranges import Limits
 from support.ngc import PERSONAL
 
 if TYPE_CHECKING:
