@@ -228,10 +228,10 @@ def test_the_seam_of_a_backend_is_honest(bare: CommandLine, backend: str, kind: 
 def _site_without(folder: Path, *left_out: str) -> str:
     """Make a copy, of links, of the installed packages without some of them."""
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not entry.name.startswith(left_out) and entry.suffix != ".pth":
+        if not entry.name.startswith(("quickstart", *left_out)) and entry.suffix != ".pth":
             (folder / entry.name).symlink_to(entry)
-    if not (folder / "quickstart").exists():
-        (folder / "quickstart").symlink_to(Path(quickstart.__file__).parent)
+    # An editable installation has a folder of that name with the images' files, and no package.
+    (folder / "quickstart").symlink_to(Path(quickstart.__file__).parent)
     return str(folder)
 
 
