@@ -10,7 +10,7 @@ import yaml
 
 from riva_speech.archive import open_archive
 from riva_speech.errors import SpeechError, UnsupportedError, UsageError
-from riva_speech.servicemaker import hydra, nemo2riva
+from riva_speech.servicemaker import conversion, hydra, nemo2riva
 from riva_speech.servicemaker.checkpoint import CONFIG, WEIGHTS
 from support.programs import run, succeed
 
@@ -195,12 +195,12 @@ def test_other_pipelines_say_what_they_wait_for(pipeline: str) -> None:
     assert f"error: the pipeline {pipeline} is not in this version: it waits for" in done.stderr
 
 
-def options(**given: Any) -> nemo2riva.ConvertOptions:
+def options(**given: Any) -> conversion.ConvertOptions:
     """Return conversion options."""
     from pathlib import Path  # noqa: PLC0415 - types only elsewhere
 
     plain = {"key": None, "force": False, "device": "cpu", "onnx_opset": 17}
-    return nemo2riva.ConvertOptions(Path("m.nemo"), Path("m.riva"), **{**plain, **given})
+    return conversion.ConvertOptions(Path("m.nemo"), Path("m.riva"), **{**plain, **given})
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_the_head_follows_from_the_checkpoint(
     class_name: str, given: dict[str, Any], head: str
 ) -> None:
     """Nobody has to know which flags an architecture wants."""
-    assert nemo2riva.head_of(class_name, options(**given)) == head
+    assert conversion.head_of(class_name, options(**given)) == head
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_what_cannot_be_converted_is_refused_by_name(
 ) -> None:
     """Each refusal names the class or the option, and why."""
     with pytest.raises(error) as caught:
-        nemo2riva.head_of(class_name, options(**given))
+        conversion.head_of(class_name, options(**given))
 
     assert said in caught.value.message
 
@@ -247,7 +247,7 @@ def test_the_choices_can_be_repeated_as_a_command() -> None:
     """The command that is printed is read back as the same conversion."""
     chosen = options(decoder="rnnt", max_dim=1000)
 
-    program, *words = nemo2riva.equivalent(chosen, "EncDecHybridRNNTCTCModel", "rnnt").split()
+    program, *words = conversion.equivalent(chosen, "EncDecHybridRNNTCTCModel", "rnnt").split()
 
     assert program == "nemo2riva"
     assert nemo2riva.options_of(nemo2riva.parse(words)) == chosen

@@ -11,7 +11,7 @@ from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.servicemaker import riva_build, riva_deploy
-from riva_speech.servicemaker.nemo2riva import ConvertOptions, convert
+from riva_speech.servicemaker.conversion import ConvertOptions, convert
 
 if TYPE_CHECKING:
     from pathlib import Path

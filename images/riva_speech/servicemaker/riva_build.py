@@ -24,7 +24,7 @@ from riva_speech.archive import (
     write_archive,
 )
 from riva_speech.errors import UnsupportedError, UsageError
-from riva_speech.servicemaker import hydra, nemo2riva
+from riva_speech.servicemaker import conversion, hydra, nemo2riva
 from riva_speech.servicemaker.pipelines import speech_recognition
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _converted(chosen: argparse.Namespace, folder: Path) -> Iterator[tuple[Path,
         for name, value in settings.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         options = nemo2riva.options_of(nemo2riva.parse(words))
-        nemo2riva.convert(options)
+        conversion.convert(options)
         yield options.out, None
 
 
