@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from riva_speech.server.start_riva import parse
+from riva_speech.server.command_line import parse
 from support import programs
 
 if TYPE_CHECKING:
