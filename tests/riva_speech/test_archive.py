@@ -258,6 +258,40 @@ def test_a_colon_in_an_existing_name_is_no_separator(tmp_path: Path) -> None:
     assert split_key(str(path)) == (path, None)
 
 
+def test_keys_are_read_from_variables_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``env:NAME`` and ``file:PATH`` stand for a key that no command line shows."""
+    monkeypatch.setenv("SOME_KEY", "sesame")
+    (tmp_path / "a:key").write_text("open up\n")
+
+    assert split_key("a:b.rmir:env:SOME_KEY") == (Path("a:b.rmir"), "sesame")
+    assert split_key(f"b.rmir:file:{tmp_path}/a:key") == (Path("b.rmir"), "open up")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        (b"\xff", "not text"),
+        (b" \n", "does not hold"),
+        (b"k" * 5000, "does not hold"),
+    ],
+)
+def test_a_key_file_without_a_key_is_refused(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    """A missing, empty, binary or huge key file is a usage error, and never the key."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=said):
+        split_key(f"model.rmir:file:{path}")
+    with pytest.raises(UsageError, match="NOT_SET"):
+        split_key("model.rmir:env:NOT_SET")
+
+
 def version(path: Path) -> int:
     """Return an archive's format version."""
     with tarfile.open(path) as tar:

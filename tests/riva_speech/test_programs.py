@@ -134,11 +134,16 @@ def test_keys_travel_with_the_files(tmp_path: Path, tiny_riva: Path) -> None:
     succeed("riva-deploy", f"{sealed}:secret", tmp_path / "by-name")
     environment = {**os.environ, "MODEL_DEPLOY_KEY": "secret"}
     by_environment = run("riva-deploy", sealed, tmp_path / "by-environment", env=environment)
+    (tmp_path / "key").write_text("secret\n")
+    hidden = f"{tmp_path / 'hidden.rmir'}:file:{tmp_path / 'key'}"
+    succeed(*BUILD, hidden, tiny_riva)
+    succeed("riva-deploy", hidden, tmp_path / "by-file")
 
     assert (without.returncode, wrong.returncode, by_environment.returncode) == (9, 9, 0)
     assert "no key was given" in without.stderr
     assert "another key" in wrong.stderr
     assert contents(tmp_path / "by-name") == contents(tmp_path / "by-environment")
+    assert contents(tmp_path / "by-name") == contents(tmp_path / "by-file")
     for done in (without, wrong, by_environment):
         assert "secret" not in done.stderr
         assert "guess" not in done.stderr

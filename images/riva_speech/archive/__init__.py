@@ -2,7 +2,7 @@
 
     writer  files -> archive        sealing   passphrase -> keys; artefacts -> sealed artefacts
     reader  archive -> files        manifest  the table of contents, written and parsed
-    keys    file[:key]
+    keys    file[:key], and where keys are kept
 
 An archive is an uncompressed tar. Its first member is ``manifest.yaml``; the artefacts follow in
 the manifest's order. The whole format is described in ``docs/archives.md``. NVIDIA's own archives

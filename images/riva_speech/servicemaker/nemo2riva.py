@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech import __version__, program
-from riva_speech.archive import split_key
+from riva_speech.archive import keys, split_key
 from riva_speech.errors import UsageError
 from riva_speech.servicemaker.conversion import HEADS, ConvertOptions, convert
 
@@ -84,8 +84,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--key",
-        help="encrypt with this key, or with that in the file of this name "
-        "(default: no encryption)",
+        help="encrypt with this key, or with that in the file of this name; "
+        f"{keys.HELP} (default: no encryption)",
     )
     parser.add_argument("-f", "--force", action="store_true", help="replace an existing file")
     parser.add_argument("--verbose", action="store_true", help="say more")
@@ -223,8 +223,8 @@ def _autocast(text: str | bool) -> bool:  # noqa: FBT001 - argparse gives either
 def _read_key(given: str | None) -> str | None:
     """Return the key itself; what is given may be the name of a file that holds it."""
     if given and Path(given).is_file():
-        return Path(given).read_text(encoding="utf-8").strip()
-    return given or None
+        return keys.from_file(Path(given))
+    return keys.resolve(given) if given else None
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from riva_speech import __version__, program
 from riva_speech.archive import (
     key_from_environment,
+    keys,
     open_archive,
     refuse_overwrite,
     split_key,
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Build a speech recognition pipeline.",
         allow_abbrev=False,
     )
-    recognition.add_argument("rmir", metavar="OUT.rmir[:KEY]", help="what to write")
+    recognition.add_argument("rmir", metavar="OUT.rmir[:KEY]", help=f"what to write; {keys.HELP}")
     recognition.add_argument(
         "sources",
         metavar="IN.riva[:KEY]",

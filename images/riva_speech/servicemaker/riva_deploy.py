@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riva_speech import __version__, program
-from riva_speech.archive import ArchiveReader, key_from_environment, open_archive, split_key
+from riva_speech.archive import (
+    ArchiveReader,
+    key_from_environment,
+    keys,
+    open_archive,
+    split_key,
+)
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
@@ -68,7 +74,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "sources",
         nargs="+",
         metavar="IN.rmir[:KEY]",
-        help="pipelines; a key may also stand in the environment variable MODEL_DEPLOY_KEY",
+        help="pipelines; a key may also stand in the environment variable MODEL_DEPLOY_KEY, and "
+        f"{keys.HELP}",
     )
     parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder to deploy to")
     return parser.parse_args(argv)
