@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from quickstart import __version__, fit
 from quickstart.errors import ArtifactMissingError, IntegrityError, RivaQsError, UsageError
 from quickstart.lifecycle import Result, outdated
+from quickstart.store import staging
 from quickstart.store.unpack import is_inside
 from quickstart.store.values import File, Stamp, is_archive, parse_files, parse_stamp, place_of
-from quickstart.store.volume import staging
 from quickstart.transfer import size_text
 from quickstart.transfer.partial import PARTIAL
 
@@ -371,13 +371,9 @@ def _would(suite: Suite, source: Path, manifest: Manifest) -> Result:
 @contextmanager
 def _staging(here: Store) -> Iterator[Path]:
     """Give a folder of this machine for what is being verified, on the location's own disk."""
-    base = staging() if here.is_volume else here.root
-    folder = base / f"{PARTIAL}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
-    try:
+    base = staging.staging() if here.is_volume else here.root
+    with staging.claimed(base / f"{PARTIAL}-{secrets.token_hex(4)}") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stage(

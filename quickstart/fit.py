@@ -75,7 +75,7 @@ def disk(
     if made:
         wants[str(here)], places[str(here)] = made + SPARE, _free_of(here)
     if here.is_volume and download:
-        from quickstart.store.volume import staging
+        from quickstart.store.staging import staging
 
         wants[str(staging())], places[str(staging())] = download + SPARE, _free(staging())
     if pulls:

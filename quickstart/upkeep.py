@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quickstart import deployment
 from quickstart.errors import ArtifactMissingError, IntegrityError, UsageError
 from quickstart.lifecycle import Result, outdated
-from quickstart.store import place_of
-from quickstart.store.volume import drop_staged, staged
+from quickstart.store import place_of, staging
 from quickstart.transfer import size_text
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def gc(suite: Suite, keep: int | None = None, *, dry_run: bool = False) -> Resul
     def found() -> list[str]:
         return here.leftovers(keep=count, in_use=in_use)
 
-    waiting = list(staged())
+    waiting = list(staging.abandoned())
     sizes = {str(here.root / name): here.size(name) for name in found()}
     sizes |= {str(path): _size(path) for path in waiting}
     steps = [f"remove {name} ({size_text(size)})" for name, size in sizes.items()]
@@ -227,7 +226,7 @@ def gc(suite: Suite, keep: int | None = None, *, dry_run: bool = False) -> Resul
     with here.locked("gc"):
         here.remove(found())
         for path in waiting:
-            drop_staged(path)
+            staging.drop(path)
     return Result(tuple(_removed(sizes, freed)), facts)
 
 

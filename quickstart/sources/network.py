@@ -42,6 +42,8 @@ CONNECT_SECONDS = 10
 SILENCE_SECONDS = 20
 _CONNECTIONS = 32
 _PROXY_HINT = "check HTTPS_PROXY and NO_PROXY"
+_PROXY_PASSWORD = "put the proxy's user and password into HTTPS_PROXY"  # noqa: S105 - a hint
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _CERTIFICATE_HINT = (
     "where a proxy or a mirror has a certificate of its own, name its authority:"
     " REQUESTS_CA_BUNDLE=/path/to/ca.pem; else check this machine's clock"
@@ -232,7 +234,7 @@ def refusal(response: requests.Response) -> RivaQsError:
     code = response.status_code
     message = f"{shown(response.url)} answers {code} {response.reason or ''}".rstrip()
     if code == requests.codes.proxy_authentication_required:
-        return NotAuthorisedError(message, "put the proxy's user and password into HTTPS_PROXY")
+        return NotAuthorisedError(message, _PROXY_PASSWORD)
     if code in {401, 403}:
         return NotAuthorisedError(message, "check that you may fetch it")
     if code in {404, 410}:
@@ -278,6 +280,8 @@ def network_error(error: BaseException, url: str) -> RivaQsError:
     """Return the error of our tree for one of the network, or of a library on top of it."""
     causes = list(_causes(error))
     host = urlsplit(_asked(causes) or url).hostname or url
+    if code := _tunnel_code(causes):
+        return _no_tunnel(host, code)
     for kinds, describe in _KINDS:
         for cause in causes:
             if isinstance(cause, kinds):
@@ -317,11 +321,27 @@ def _untrusted(host: str, error: BaseException) -> NetworkError:
     return NetworkError(message, _CERTIFICATE_HINT, lasting=True)
 
 
-def _proxy(host: str, error: BaseException) -> RivaQsError:
-    if "407" in str(error):
-        hint = "put the proxy's user and password into HTTPS_PROXY"
-        return NotAuthorisedError(f"the proxy on the way to {host} wants a password", hint)
+def _proxy(host: str, _error: BaseException) -> RivaQsError:
     return NetworkError(f"the proxy on the way to {host} cannot be used", _PROXY_HINT)
+
+
+def _no_tunnel(host: str, code: int) -> RivaQsError:
+    """Return the error for a proxy that is there and opens no way to a host."""
+    message = f"the proxy on the way to {host} answers {code}"
+    if code == requests.codes.proxy_authentication_required:
+        return NotAuthorisedError(f"{message}: it wants a password", _PROXY_PASSWORD)
+    if code in {401, 403}:
+        hint = f"it permits no connection to {host}: ask who runs it, or add {host} to NO_PROXY"
+        return NotAuthorisedError(message, hint)
+    return NetworkError(message, _PROXY_HINT)
+
+
+def _tunnel_code(causes: Iterable[BaseException]) -> int | None:
+    """Return the status with which a proxy refused a tunnel, which http.client has in words."""
+    for cause in causes:
+        if type(cause) is OSError and (match := _TUNNEL.match(str(cause))):
+            return int(match[1])
+    return None
 
 
 def _unresolved(host: str, _error: BaseException) -> NetworkError:

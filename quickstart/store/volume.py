@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import socket
 import time
 import zipfile
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import quickstart
-from quickstart.errors import IntegrityError, RivaQsError, from_exit_code
+from quickstart.errors import RivaQsError, from_exit_code
 from quickstart.store.folder import Folder
+from quickstart.store.staging import claim, release, staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ class Volume:
     settings: Settings
     _engine: Engine | None = None
     _agent: Agent | None = field(default=None, repr=False)
+    _claims: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def engine(self) -> Engine:
@@ -86,8 +87,8 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
-        if path.parent == staging() / digest:
-            shutil.rmtree(path.parent)
+        if (claimed := self._claims.pop(digest, None)) is not None:
+            release(staging() / digest, claimed)
 
     def read(self, relative: str, sink: BinaryIO) -> None:
         """Copy a file of the volume to a stream."""
@@ -99,7 +100,8 @@ class Volume:
     def landing(self, relative: str, digest: str) -> Path:
         """Return where a download waits on this machine for its way into the volume."""
         folder = staging() / digest
-        folder.mkdir(parents=True, exist_ok=True)
+        if digest not in self._claims:
+            self._claims[digest] = claim(folder)
         return folder / Path(relative).name
 
     @contextmanager
@@ -114,8 +116,10 @@ class Volume:
             raise
 
     def close(self) -> None:
-        """End the agent, and with it the lock that it holds."""
+        """End the agent, and with it the lock that it holds; what was not brought may wait on."""
         self._drop(remove=False)
+        while self._claims:
+            os.close(self._claims.popitem()[1])
         if self._engine is not None:
             self._engine.close()
         self._engine = None
@@ -275,24 +279,6 @@ class _Channel:
             f"the container that looks after the volume has ended{last}",
             "image_speech_api must name an image with a python3; try again",
         )
-
-
-def staging() -> Path:
-    """Return the folder where downloads for volumes wait."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "riva-qs" / "staged"
-
-
-def staged() -> Iterator[Path]:
-    """Yield what waits in the folder for downloads, whole or not."""
-    yield from staging().glob("*")
-
-
-def drop_staged(path: Path) -> None:
-    """Remove what waited for its way into a volume."""
-    if path.parent != staging():
-        raise IntegrityError(f"{path} is not a staged download")
-    shutil.rmtree(path)
 
 
 def _code() -> bytes:

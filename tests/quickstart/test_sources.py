@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,12 +23,10 @@ from quickstart.sources import key
 from quickstart.sources.http import HttpSource
 from quickstart.sources.network import Network, network_error, shown, wait_of
 from quickstart.transfer.patience import Patience
-from support import fetching
 from support.fetching import LIMITS
 from support.ngc import Fault, Model, Ngc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .conftest import CommandLine
@@ -264,61 +260,6 @@ class TestOffline:
         """The embedded models are there with no network."""
         done = qs("--offline", "--set", "use_existing_rmirs=false", "init", "--dry-run")
         assert done.returncode == 0, done.stderr
-
-
-@contextmanager
-def proxy() -> Iterator[tuple[str, list[str]]]:
-    """Give the address of a proxy that tunnels, and the tunnels that it was asked for."""
-    asked: list[str] = []
-
-    def serve(client: socket.socket) -> None:
-        head = client.recv(65536).decode()
-        asked.append(head)
-        host, _, port = head.split()[1].rpartition(":")
-        with client, socket.create_connection((host, int(port))) as there:
-            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=pump, args=(there, client), daemon=True)
-            back.start()
-            pump(client, there)
-            back.join(5)
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}", asked
-
-
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Copy bytes until one side ends."""
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        return
-
-
-def test_a_proxy_is_used(ngc: Ngc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTPS_PROXY leads API and downloads through a proxy; NO_PROXY leads around it."""
-    ngc.offer(Model({"a.rmir": DATA}))
-    with proxy() as (url, asked):
-        monkeypatch.setenv("HTTPS_PROXY", url)
-        monkeypatch.setenv("NO_PROXY", "")
-        fetching.fetch(tmp_path / "a.rmir")
-        hosts = {head.split()[1].split(":")[0] for head in asked}
-        assert hosts == {"127.0.0.1", "localhost"}
-        assert all("Authorization: Bearer" not in head for head in asked)
-        before = len(asked)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        fetching.fetch(tmp_path / "b.rmir")
-        assert len(asked) == before
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -100,6 +102,27 @@ def test_gc_removes_what_killed_runs_left(qs: CommandLine) -> None:
     assert shown(qs) == generation
     assert qs("verify").returncode == 0
     assert [p.name for p in (qs.location / "rmir").iterdir() if p.suffix == ".rmir"]
+
+
+def test_gc_leaves_what_another_run_is_staging(qs: CommandLine) -> None:
+    """What another location's init or import is staging stays; once it is killed, it goes."""
+    used, left = (qs.folder / "home/.cache/riva-qs/staged" / name for name in ("aa", ".partial-bb"))
+    program = (
+        "import sys; from pathlib import Path; from quickstart.store.staging import claim;"
+        "held = [claim(Path(each)) for each in sys.argv[1:]]; print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(used), str(left)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=qs.environment, **pipes) as other:  # type: ignore[call-overload]
+        other.stdout.readline()
+        (used / "c.rmir").write_bytes(bytes(3000))
+        assert "nothing to remove" in qs("gc").stdout
+        assert (used / "c.rmir").exists()
+        other.kill()
+        other.wait()
+    assert qs.json("gc")["freed"] == 3000
+    assert not used.exists()
+    assert not left.exists()
 
 
 def test_equal_files_are_stored_once(qs: CommandLine) -> None:
