@@ -1,0 +1,275 @@
+"""Joining what waits for one model into one run.
+
+A ``Batcher`` knows nothing of models: it is given a function that turns a list of items into as
+many answers, and calls it from one thread of its own. Every item that is submitted is answered or
+fails, and nothing that nobody waits for any more is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+class BatcherError(Exception):
+    """An item was not computed, for a reason that lies not in the item."""
+
+
+class QueueFullError(BatcherError):
+    """As many items wait as may."""
+
+
+class DeadlinePassedError(BatcherError):
+    """The item's turn came after its deadline."""
+
+
+class BatcherClosedError(BatcherError):
+    """The batcher is closed, or its thread has died; the cause is the error's cause."""
+
+
+class UnavailableError(Exception):
+    """Raised by a function that cannot run anything now: its items are not tried one by one."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much goes into one run, and how much may wait.
+
+    A run has at most ``max_batch`` items, which cost ``max_cost`` together unless one alone costs
+    more. ``delay`` is how many seconds an item waits for company when the model is free.
+    """
+
+    max_batch: int = 32
+    max_cost: float = math.inf
+    max_waiting: int = 4096
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse, with a ValueError, limits under which nothing would run."""
+        if self.max_batch < 1 or self.max_waiting < 1:
+            raise ValueError("a batch, and what waits for one, has at least one item")
+        # Written so that NaN, which compares as false, is refused too.
+        if not (self.max_cost > 0 and 0 <= self.delay < math.inf):
+            raise ValueError("costs are above 0, and delays are not negative")
+
+
+@dataclass
+class Traffic:
+    """What a batcher has done: runs, the items in them, and the seconds that they took."""
+
+    runs: int = 0
+    items: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[_Item, _Answer]):
+    """An item in the queue."""
+
+    item: _Item
+    stream: Hashable
+    deadline: float
+    kind: Hashable
+    cost: float
+    arrived: float
+    future: Future[_Answer] = field(default_factory=Future)
+
+
+def _alike(item: object) -> Hashable:
+    del item
+    return None
+
+
+def _unit(item: object) -> float:
+    del item
+    return 1.0
+
+
+class Batcher(Generic[_Item, _Answer]):
+    """Runs a function on what waits, the oldest first.
+
+    Items of one run are of one ``kind``, and of different streams: a stream's items are computed
+    in the order in which they came. If a run fails, its items are tried one by one, so that one
+    that cannot be computed harms no other.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[_Item]], Sequence[_Answer]],
+        limits: BatchLimits | None = None,
+        *,
+        name: str = "batcher",
+        kind: Callable[[_Item], Hashable] = _alike,
+        cost: Callable[[_Item], float] = _unit,
+    ) -> None:
+        """Start the thread; the function is only ever called from it."""
+        self.traffic = Traffic()
+        self._run = run
+        self._limits = limits or BatchLimits()
+        self._kind = kind
+        self._cost = cost
+        self._queue: deque[_Entry[_Item, _Answer]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait; cancelled ones count until their turn."""
+        return len(self._queue)
+
+    def submit(
+        self, item: _Item, *, stream: Hashable = None, deadline: float = math.inf
+    ) -> Future[_Answer]:
+        """Queue an item; return its future, which may be cancelled until its run begins.
+
+        Args:
+            item: What the function takes.
+            stream: Whose it is; of one stream, one item is in a run. None belongs to none.
+            deadline: The ``time.monotonic()`` from which on nobody wants the answer.
+
+        Raises:
+            QueueFullError: There are too many already.
+            BatcherClosedError: The batcher is closed, or its thread has died.
+        """
+        entry: _Entry[_Item, _Answer] = _Entry(
+            item, stream, deadline, self._kind(item), self._cost(item), time.monotonic()
+        )
+        with self._changed:
+            if self._closed:
+                raise self._closed_error()
+            if len(self._queue) >= self._limits.max_waiting:
+                raise QueueFullError(f"{len(self._queue)} items wait, and no more may")
+            self._queue.append(entry)
+            self._changed.notify()
+        return entry.future
+
+    def close(self) -> None:
+        """Let the run in progress end, fail what waits, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        """Run batches until closed. However this ends, nobody is left waiting."""
+        batch: list[_Entry[_Item, _Answer]] = []
+        try:
+            while True:
+                batch = self._next_batch()
+                if not batch:
+                    return
+                self._compute(batch)
+                # While it waits for the next one, the thread keeps nothing of this one alive.
+                batch = []
+        except BaseException as error:  # noqa: BLE001 - told to everybody who waits
+            self._failure = error
+        finally:
+            with self._changed:
+                self._closed = True
+                left = [*batch, *self._queue]
+                self._queue.clear()
+            self._fail(left, self._closed_error())
+
+    def _next_batch(self) -> list[_Entry[_Item, _Answer]]:
+        """Wait for items; return those of the next run, or none when closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._queue)
+                self._wait_for_company()
+                if self._closed:
+                    return []
+                chosen = self._choose()
+            late = [entry for entry in chosen if entry.deadline <= time.monotonic()]
+            self._fail(late, DeadlinePassedError("its turn came after its deadline"))
+            wanted = [entry for entry in chosen if _begin(entry)]
+            if wanted:
+                return wanted
+
+    def _wait_for_company(self) -> None:
+        """Give the oldest item's batch its time to fill up."""
+        until = self._queue[0].arrived + self._limits.delay if self._queue else 0.0
+        while not self._closed and len(self._queue) < self._limits.max_batch:
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._changed.wait(left)
+
+    def _choose(self) -> list[_Entry[_Item, _Answer]]:
+        """Take the oldest item out of the queue, and what may be run with it."""
+        chosen: list[_Entry[_Item, _Answer]] = []
+        others: deque[_Entry[_Item, _Answer]] = deque()
+        streams: set[Hashable] = {None}
+        cost = 0.0
+        for entry in self._queue:
+            if entry.future.cancelled():
+                continue
+            fits = not chosen or (
+                len(chosen) < self._limits.max_batch
+                and entry.kind == chosen[0].kind
+                and cost + entry.cost <= self._limits.max_cost
+            )
+            is_next = entry.stream is None or entry.stream not in streams
+            (chosen if fits and is_next else others).append(entry)
+            # What comes later of a stream waits, whether this one was chosen or not.
+            streams.add(entry.stream)
+            cost += entry.cost if fits and is_next else 0.0
+        self._queue = others
+        return chosen
+
+    def _compute(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
+        try:
+            answers = self._timed([entry.item for entry in batch])
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            if len(batch) == 1 or isinstance(error, UnavailableError):
+                self._fail(batch, error)
+                return
+            for entry in batch:
+                self._compute([entry])
+            return
+        for entry, answer in zip(batch, answers, strict=True):
+            entry.future.set_result(answer)
+
+    def _timed(self, items: list[_Item]) -> Sequence[_Answer]:
+        began = time.monotonic()
+        answers = self._run(items)
+        if len(answers) != len(items):
+            raise RuntimeError(f"{len(items)} items were run, and {len(answers)} answers came")
+        self.traffic.runs += 1
+        self.traffic.items += len(items)
+        self.traffic.seconds += time.monotonic() - began
+        return answers
+
+    @staticmethod
+    def _fail(entries: Iterable[_Entry[_Item, _Answer]], error: BaseException) -> None:
+        for entry in entries:
+            if entry.future.running() or _begin(entry):
+                entry.future.set_exception(error)
+
+    def _closed_error(self) -> BatcherClosedError:
+        error = BatcherClosedError(
+            f"the thread that runs the model has died: {self._failure!r}"
+            if self._failure
+            else "the model is no longer run"
+        )
+        error.__cause__ = self._failure
+        return error
+
+
+def _begin(entry: _Entry[Any, Any]) -> bool:
+    """Mark an item as being computed, which cannot be cancelled; tell whether it is wanted."""
+    return not entry.future.done() and entry.future.set_running_or_notify_cancel()

@@ -1,0 +1,276 @@
+"""The batcher alone: what it promises of every item, whatever the function does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from riva_speech.batching import (
+    Batcher,
+    BatcherClosedError,
+    BatchLimits,
+    DeadlinePassedError,
+    QueueFullError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SECONDS = 20
+
+
+class Gate:
+    """A function that waits at a gate, and notes what it was given."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[int]] = []
+        self._open = threading.Event()
+        self.busy = threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        """Negative numbers cannot be computed; a run with one fails as a whole."""
+        self.busy.set()
+        self._open.wait(SECONDS)
+        self.runs.append(list(items))
+        if any(item < 0 for item in items):
+            raise ValueError(f"one of {items}")
+        return [item * 2 for item in items]
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@contextmanager
+def gated(limits: BatchLimits | None = None, **options: object) -> Iterator[tuple[Gate, Batcher]]:  # type: ignore[type-arg]  # of integers
+    """Give a batcher whose thread is busy with a first item, 0, until the gate is opened."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, limits, **options)  # type: ignore[arg-type]
+    batcher.submit(0)
+    assert gate.busy.wait(SECONDS)
+    try:
+        yield gate, batcher
+    finally:
+        gate.open()
+        batcher.close()
+
+
+def test_what_waits_is_run_together_the_oldest_first() -> None:
+    """Items that arrive during a run share the next ones, in their order."""
+    with gated(BatchLimits(max_batch=3)) as (gate, batcher):
+        futures = [batcher.submit(item) for item in range(1, 6)]
+        gate.open()
+
+        assert [future.result(SECONDS) for future in futures] == [2, 4, 6, 8, 10]
+    assert gate.runs == [[0], [1, 2, 3], [4, 5]]
+    assert (batcher.traffic.runs, batcher.traffic.items) == (3, 6)
+
+
+def test_a_stream_has_one_item_in_a_run() -> None:
+    """A stream that sends faster than the others holds nobody up, and keeps its order."""
+    with gated() as (gate, batcher):
+        futures = [
+            batcher.submit(item, stream=stream)
+            for item, stream in ((1, "a"), (2, "a"), (3, "b"), (4, "a"))
+        ]
+        gate.open()
+        for future in futures:
+            future.result(SECONDS)
+
+    assert gate.runs == [[0], [1, 3], [2], [4]]
+
+
+def test_only_items_of_one_kind_share_a_run() -> None:
+    """The oldest item decides what is run; a later item of its stream waits behind it."""
+    with gated(kind=lambda item: item % 2) as (gate, batcher):
+        futures = [
+            batcher.submit(item, stream=stream)
+            for item, stream in ((1, "a"), (2, "b"), (3, "b"), (5, "c"))
+        ]
+        gate.open()
+        for future in futures:
+            future.result(SECONDS)
+
+    assert gate.runs == [[0], [1, 5], [2], [3]]
+
+
+def test_a_run_costs_no_more_than_it_may() -> None:
+    """Items join while their cost allows it; one that alone costs more runs alone."""
+    with gated(BatchLimits(max_cost=10), cost=float) as (gate, batcher):
+        futures = [batcher.submit(item) for item in (20, 6, 4, 1)]
+        gate.open()
+        for future in futures:
+            future.result(SECONDS)
+
+    assert gate.runs == [[0], [20], [6, 4], [1]]
+
+
+def test_one_broken_item_harms_no_other() -> None:
+    """When a run fails, each of its items gets what it gives alone."""
+    with gated() as (gate, batcher):
+        good, bad, other = (batcher.submit(item) for item in (1, -1, 2))
+        gate.open()
+
+        assert (good.result(SECONDS), other.result(SECONDS)) == (2, 4)
+        with pytest.raises(ValueError, match=r"one of \[-1\]"):
+            bad.result(SECONDS)
+
+
+def test_what_is_unavailable_is_not_tried_one_by_one() -> None:
+    """An error that is no item's fault is told to all at once."""
+    runs = []
+
+    def away(items: Sequence[int]) -> list[int]:
+        runs.append(len(items))
+        raise UnavailableError("the server is away")
+
+    batcher: Batcher[int, int] = Batcher(away, BatchLimits(delay=0.2, max_batch=5))
+    futures = [batcher.submit(item) for item in range(5)]
+
+    for future in futures:
+        with pytest.raises(UnavailableError, match="away"):
+            future.result(SECONDS)
+    batcher.close()
+    assert runs == [5]
+
+
+def test_cancelled_items_and_late_ones_are_not_computed() -> None:
+    """Nobody's answer is not worked out, and a passed deadline is said."""
+    with gated() as (gate, batcher):
+        cancelled = batcher.submit(1)
+        late = batcher.submit(2, deadline=time.monotonic() - 1)
+        wanted = batcher.submit(3, deadline=time.monotonic() + 100)
+        assert cancelled.cancel()
+        gate.open()
+
+        assert wanted.result(SECONDS) == 6
+        with pytest.raises(DeadlinePassedError):
+            late.result(SECONDS)
+        with pytest.raises(CancelledError):
+            cancelled.result(SECONDS)
+    assert gate.runs == [[0], [3]]
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    """The queue is bounded, and has room again after a run."""
+    with gated(BatchLimits(max_waiting=2)) as (gate, batcher):
+        futures = [batcher.submit(item) for item in (1, 2)]
+        assert batcher.waiting == 2
+        with pytest.raises(QueueFullError):
+            batcher.submit(3)
+        gate.open()
+        for future in futures:
+            future.result(SECONDS)
+
+        assert batcher.submit(3).result(SECONDS) == 6
+
+
+def test_items_wait_for_company_when_they_are_told_to() -> None:
+    """A delay fills batches; a full one does not wait."""
+    gate = Gate()
+    gate.open()
+    batcher: Batcher[int, int] = Batcher(gate, BatchLimits(max_batch=2, delay=SECONDS))
+
+    futures = [batcher.submit(item) for item in (1, 2)]
+
+    assert [future.result(SECONDS / 2) for future in futures] == [2, 4]
+    assert gate.runs == [[1, 2]]
+    batcher.close()
+
+
+def test_closing_fails_what_waits() -> None:
+    """A closed batcher ends the run in progress, leaves nobody waiting, and takes no more."""
+    with gated() as (gate, batcher):
+        waiting = batcher.submit(1)
+        closer = threading.Thread(target=batcher.close)
+        closer.start()
+        gate.open()
+        closer.join(SECONDS)
+
+        with pytest.raises(BatcherClosedError, match="no longer run"):
+            waiting.result(SECONDS)
+        with pytest.raises(BatcherClosedError):
+            batcher.submit(2)
+
+
+def test_a_dead_thread_is_an_error_for_all() -> None:
+    """Whatever ends the thread, those in the run, those behind it and later ones are told."""
+
+    def die(items: Sequence[int]) -> list[int]:
+        raise SystemExit(len(items))
+
+    batcher: Batcher[int, int] = Batcher(die, BatchLimits(max_batch=1, delay=0.1))
+    futures = [batcher.submit(item) for item in (1, 2)]
+
+    for future in futures:
+        with pytest.raises(BatcherClosedError, match="has died: SystemExit"):
+            future.result(SECONDS)
+    with pytest.raises(BatcherClosedError):
+        batcher.submit(3)
+
+
+def test_too_few_answers_are_an_error() -> None:
+    """A function that forgets an item fails it, and nobody waits for ever."""
+    batcher: Batcher[int, int] = Batcher(lambda items: list(items)[1:])
+
+    with pytest.raises(RuntimeError, match="1 items were run, and 0 answers came"):
+        batcher.submit(1).result(SECONDS)
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"max_batch": 0}, {"max_waiting": 0}, {"delay": -1.0}, {"max_cost": float("nan")}],
+)
+def test_limits_under_which_nothing_runs_are_refused(values: dict[str, float]) -> None:
+    """Impossible limits are an error where they are made."""
+    with pytest.raises(ValueError, match=r"at least one item|above 0"):
+        BatchLimits(**values)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    items=st.lists(
+        st.tuples(st.integers(-2, 9), st.integers(0, 3), st.booleans(), st.booleans()), max_size=30
+    ),
+    most=st.integers(1, 6),
+)
+def test_every_item_ends(items: list[tuple[int, int, bool, bool]], most: int) -> None:
+    """Whatever fails, is late or is cancelled: each item has its answer, its error or its end."""
+    with gated(BatchLimits(max_batch=most), kind=lambda item: item % 3) as (gate, batcher):
+        submitted = []
+        for item, stream, cancelled, late in items:
+            deadline = time.monotonic() + (-1 if late else 1000)
+            future = batcher.submit(item, stream=stream or None, deadline=deadline)
+            submitted.append((item, stream, future, late))
+            if cancelled:
+                assert future.cancel()
+        gate.open()
+        ended = [future.exception(SECONDS) for *_, future, _ in submitted if not future.cancelled()]
+        kept = [one for one in submitted if not one[2].cancelled()]
+
+    for (item, _, future, late), error in zip(kept, ended, strict=True):
+        if late:
+            assert isinstance(error, DeadlinePassedError)
+        elif item < 0:
+            assert isinstance(error, ValueError)
+        else:
+            assert future.result(0) == item * 2
+    assert all(len(run) <= most for run in gate.runs)
+    good = [run for run in gate.runs if min(run) >= 0]
+    for stream in (1, 2, 3):
+        sent = [item for item, its, _, late in kept if its == stream and item >= 0 and not late]
+        order = [item for run in good for item in run]
+        assert _is_subsequence(sent, order)
+
+
+def _is_subsequence(part: list[int], whole: list[int]) -> bool:
+    rest = iter(whole)
+    return all(item in rest for item in part)
