@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
-from riva_speech import repository, safe_yaml
+from riva_speech import repository, safe_yaml, staging
 from riva_speech.asr import flashlight
 from riva_speech.asr.acoustic import (
     BufferConfig,
@@ -60,10 +60,11 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
         ArtifactMissingError: The repository or one of its files is missing.
         DamagedArchiveError: A file cannot be read.
     """
-    folders = [root / name for name in repository.list_models(root)]
-    pipelines = [folder for folder in folders if _is_pipeline(folder)]
     shared: Shared = {}
-    return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
+    with staging.reading(root):
+        folders = [root / name for name in repository.list_models(root)]
+        pipelines = [folder for folder in folders if _is_pipeline(folder)]
+        return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
 
 
 def load_recognizer(

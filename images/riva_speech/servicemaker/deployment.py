@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from riva_speech import repository as repositories
+from riva_speech import staging
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker import verification
 from riva_speech.servicemaker.engines import EngineBuilder, batch_of, lower
@@ -70,9 +70,9 @@ class Deployment:
     """The models of one RMIR on their way into a repository."""
 
     def __init__(
-        self, rmir: ArchiveReader, target: Target, repository: Path, staging: Path, *, force: bool
+        self, rmir: ArchiveReader, target: Target, repository: Path, folder: Path, *, force: bool
     ) -> None:
-        """Prepare to deploy into ``repository``; ``staging`` is an empty folder on its disk.
+        """Prepare to deploy into ``repository``; ``folder`` is one that ``staging`` gave for it.
 
         Raises:
             UnsupportedError: The RMIR's pipeline is of a kind that cannot be deployed.
@@ -87,16 +87,16 @@ class Deployment:
         self._rmir = rmir
         self._target = target
         self._repository = repository
-        self._staging = staging / "models"
+        self._folder = folder
+        self._staging = folder / staging.MODELS
         batch = batch_of(rmir.metadata.get("engine"))
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
         self._tolerance = target.tolerance(str(rmir.metadata.get("weights", FP32)))
-        self._source = recognition.Source(rmir, staging / "source")
+        self._source = recognition.Source(rmir, folder / "source")
         self._force = force
         self._models: dict[str, _Model] = {}
         self._decoders: dict[str, str] = {}
-        self._staging.mkdir()
-        (staging / "source").mkdir()
+        (folder / "source").mkdir()
 
     def run(self) -> list[dict[str, Any]]:
         """Write, verify and move in every model; return a report entry for each pipeline.
@@ -104,12 +104,12 @@ class Deployment:
         Raises:
             SpeechError: A deployed model does not run, or differs from its source.
         """
+        found = staging.seen(self._repository, self._names())
         for pipeline in self.pipelines:
             self._stage(pipeline)
         for pipeline in self.pipelines:
             self._verify(pipeline)
-        for path in sorted(self._staging.iterdir()):
-            self._move_in(path)
+        staging.move_in(self._folder, self._repository, {} if self._force else found)
         return [self._entry(pipeline) for pipeline in self.pipelines]
 
     def _stage(self, pipeline: PipelineConfig) -> None:
@@ -201,21 +201,17 @@ class Deployment:
             session = open_session(self._staging / model.directory)
         model.difference = verification.check(recording, model.directory, session, model.tolerance)
 
-    def _move_in(self, staged: Path) -> None:
-        """Put a staged model into the repository, in place of the one that may be there."""
-        if staged.is_symlink():
-            return
-        target = self._repository / staged.name
-        old = self._staging / f"old-{staged.name}"
-        if target.exists():
-            target.rename(old)
-        staged.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+    def _names(self) -> list[str]:
+        """Return the folders of all models."""
+        return [name for pipeline in self.pipelines for name in self._directories(pipeline)]
+
+    def _directories(self, pipeline: PipelineConfig) -> list[str]:
+        graphs = recognition.acoustic_models(pipeline, self._target)
+        names = [graph.directory for graph in graphs]
+        return [*names, recognition.pipeline_directory(pipeline)]
 
     def _entry(self, pipeline: PipelineConfig) -> dict[str, Any]:
-        graphs = recognition.acoustic_models(pipeline, self._target)
-        directories = [graph.directory for graph in graphs]
-        directories.append(recognition.pipeline_directory(pipeline))
+        directories = self._directories(pipeline)
         return {
             "name": pipeline.name,
             "service": "asr",

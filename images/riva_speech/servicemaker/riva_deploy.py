@@ -8,10 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import secrets
-import shutil
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +26,10 @@ from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
 from riva_speech.servicemaker.targets import Target
 from riva_speech.sessions.onnx import check_cuda
+from riva_speech.staging import staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from riva_speech.asr.pipeline import PipelineConfig
 
@@ -180,22 +178,10 @@ def _deploy_rmir(
 ) -> list[dict[str, Any]]:
     """Deploy one RMIR; return a report entry for each pipeline."""
     repository = options.repository
-    with _staging(repository) as staging:
-        deployment = Deployment(rmir, options.target, repository, staging, force=options.force)
+    with staging(repository) as folder:
+        deployment = Deployment(rmir, options.target, repository, folder, force=options.force)
         _refuse_twins(rmir, deployment.pipelines, taken)
         return deployment.run()
-
-
-@contextmanager
-def _staging(repository: Path) -> Iterator[Path]:
-    """Give an empty folder on the repository's disk, and remove it with what is left there."""
-    folder = repository / f".deploying-{secrets.token_hex(4)}"
-    # In this order, so that an interruption at any point finds the folder's removal prepared.
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_twins(rmir: ArchiveReader, pipelines: list[PipelineConfig], taken: set[str]) -> None:
