@@ -11,7 +11,7 @@ from riva_speech import staging
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker import verification
 from riva_speech.servicemaker.engines import EngineBuilder, batch_of, lower
-from riva_speech.servicemaker.pipelines import speech_recognition as recognition
+from riva_speech.servicemaker.pipelines import layout, writing
 from riva_speech.servicemaker.targets import FP32, Target
 from riva_speech.servicemaker.usage import Usage
 from riva_speech.servicemaker.verification import Recording
@@ -78,12 +78,12 @@ class Deployment:
             UnsupportedError: The RMIR's pipeline is of a kind that cannot be deployed.
             DamagedArchiveError: Its description is malformed.
         """
-        if rmir.metadata.get("pipeline") != recognition.NAME:
+        if rmir.metadata.get("pipeline") != layout.NAME:
             raise UnsupportedError(
                 f"{rmir.path} holds the pipeline {rmir.metadata.get('pipeline')}, which this "
                 "version cannot deploy"
             )
-        self.pipelines = recognition.pipelines_of(rmir)
+        self.pipelines = layout.pipelines_of(rmir)
         self._rmir = rmir
         self._target = target
         self._repository = repository
@@ -92,7 +92,7 @@ class Deployment:
         batch = batch_of(rmir.metadata.get("engine"))
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
         self._tolerance = target.tolerance(str(rmir.metadata.get("weights", FP32)))
-        self._source = recognition.Source(rmir, folder / "source")
+        self._source = writing.Source(rmir, folder / "source")
         self._force = force
         self._models: dict[str, _Model] = {}
         self._decoders: dict[str, str] = {}
@@ -114,17 +114,17 @@ class Deployment:
 
     def _stage(self, pipeline: PipelineConfig) -> None:
         """Write a pipeline's models into the staging folder; those that stay are linked there."""
-        for graph in recognition.acoustic_models(pipeline, self._target):
+        for graph in layout.acoustic_models(pipeline, self._target):
             model = self._begin(graph.directory)
             if model.is_new:
                 self._write_acoustic(pipeline, graph, model)
-        name = recognition.pipeline_directory(pipeline)
+        name = layout.pipeline_directory(pipeline)
         model = self._begin(name)
         if model.is_new:
             self._announce("self", name)
             with model.usage.measured():
                 folder = self._staging / name
-                recognition.write_pipeline(self._rmir, pipeline, folder, self._target)
+                writing.write_pipeline(self._rmir, pipeline, folder, self._target)
             self._list_files(name)
 
     def _begin(self, directory: str) -> _Model:
@@ -142,7 +142,7 @@ class Deployment:
         return model
 
     def _write_acoustic(
-        self, pipeline: PipelineConfig, graph: recognition.AcousticModel, model: _Model
+        self, pipeline: PipelineConfig, graph: layout.AcousticModel, model: _Model
     ) -> None:
         _log.info("Using %s", self._target.title)
         self._announce(graph.directory, graph.directory)
@@ -150,14 +150,12 @@ class Deployment:
         with model.usage.measured():
             if self._builder:
                 precise = self._runnable(graph)
-                recognition.write_engine(precise, pipeline, graph, folder, self._builder)
+                writing.write_engine(precise, pipeline, graph, folder, self._builder)
             else:
-                recognition.write_acoustic_model(
-                    self._source, pipeline, graph, folder, self._target
-                )
+                writing.write_acoustic_model(self._source, pipeline, graph, folder, self._target)
         self._list_files(graph.directory)
 
-    def _runnable(self, graph: recognition.AcousticModel) -> Path:
+    def _runnable(self, graph: layout.AcousticModel) -> Path:
         """Return what an engine is built of: the source's graph in the target's precision."""
         path = self._source.graph(graph)
         return lower(path, self._target.precision, path.with_suffix(".lowered.onnx"))
@@ -176,8 +174,8 @@ class Deployment:
 
     def _verify(self, pipeline: PipelineConfig) -> None:
         """Hold a pipeline's models against their source; those that all were there already ran."""
-        graphs = recognition.acoustic_models(pipeline, self._target)
-        folder = recognition.pipeline_directory(pipeline)
+        graphs = layout.acoustic_models(pipeline, self._target)
+        folder = layout.pipeline_directory(pipeline)
         models = [self._models[graph.directory] for graph in graphs]
         if not any(model.is_new for model in [*models, self._models[folder]]):
             self._decoders[pipeline.name] = verification.decoder_of(self._staging / folder)
@@ -191,9 +189,7 @@ class Deployment:
                 self._compare(graph, model, recording)
             _tell(model)
 
-    def _compare(
-        self, graph: recognition.AcousticModel, model: _Model, recording: Recording
-    ) -> None:
+    def _compare(self, graph: layout.AcousticModel, model: _Model, recording: Recording) -> None:
         """Hold one model against its source; of an engine, the graph that it was built of."""
         if self._target.is_engine:
             session: Session = OnnxSession(self._runnable(graph))
@@ -206,9 +202,9 @@ class Deployment:
         return [name for pipeline in self.pipelines for name in self._directories(pipeline)]
 
     def _directories(self, pipeline: PipelineConfig) -> list[str]:
-        graphs = recognition.acoustic_models(pipeline, self._target)
+        graphs = layout.acoustic_models(pipeline, self._target)
         names = [graph.directory for graph in graphs]
-        return [*names, recognition.pipeline_directory(pipeline)]
+        return [*names, layout.pipeline_directory(pipeline)]
 
     def _entry(self, pipeline: PipelineConfig) -> dict[str, Any]:
         directories = self._directories(pipeline)

@@ -26,7 +26,7 @@ from riva_speech.archive import (
 )
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import conversion, hydra, nemo2riva
-from riva_speech.servicemaker.pipelines import speech_recognition
+from riva_speech.servicemaker.pipelines import layout, speech_recognition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"riva-build {__version__}")
     pipelines = parser.add_subparsers(dest="pipeline", required=True, metavar="PIPELINE")
     recognition = pipelines.add_parser(
-        speech_recognition.NAME,
-        aliases=[speech_recognition.NAME.replace("_", "-")],
+        layout.NAME,
+        aliases=[layout.NAME.replace("_", "-")],
         help="speech to text",
         description="Build a speech recognition pipeline.",
         allow_abbrev=False,
