@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import signal
 import sys
 import time
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from riva_speech.errors import OutOfResourceError, SpeechError
@@ -25,10 +27,39 @@ class _UtcFormatter(logging.Formatter):
     default_msec_format = "%s.%03dZ"
 
 
-def start_logging(level: int = logging.INFO) -> None:
-    """Send log lines to stderr as ``2026-01-31T12:00:00.000Z INFO message``."""
+class _JsonFormatter(_UtcFormatter):
+    """Lines that are JSON objects; what a message calls its fields become keys of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line: newlines, of a traceback too, are escaped in it."""
+        entry = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class LogFormat(Enum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+    def formatter(self) -> logging.Formatter:
+        """Return what writes them."""
+        if self is LogFormat.JSON:
+            return _JsonFormatter()
+        return _UtcFormatter("%(asctime)s %(levelname)s %(message)s")
+
+
+def start_logging(level: int = logging.INFO, *, log_format: LogFormat = LogFormat.TEXT) -> None:
+    """Send log lines to stderr, as ``2026-01-31T12:00:00.000Z INFO message`` or as JSON."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_UtcFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(log_format.formatter())
     root = logging.getLogger("riva_speech")
     root.handlers[:] = [handler]
     root.setLevel(level)

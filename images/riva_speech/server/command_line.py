@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech import __version__
+from riva_speech.program import LogFormat
 from riva_speech.server.options import ServerOptions, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LARGEST_PORT = 65535
+# gRPC counts bytes in 32 bits with a sign.
+_LARGEST_MESSAGE = 2047
+_HTTP_PORT_VARIABLE = "RIVA_SERVER_HTTP_PORT"
 
 
 def parse(argv: Sequence[str]) -> ServerOptions:
@@ -22,7 +27,9 @@ def parse(argv: Sequence[str]) -> ServerOptions:
     )
     parser.add_argument("--version", action="version", version=f"start-riva {__version__}")
     _add_service(parser)
+    _add_http(parser)
     _add_limits(parser)
+    _add_log(parser)
     _add_tls(parser)
     chosen = parser.parse_args(argv)
     _check_services(parser, chosen)
@@ -30,7 +37,12 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         uri=chosen.riva_uri,
         model_repository=chosen.model_repository,
         max_requests=chosen.max_requests,
+        max_message=chosen.max_message,
         drain_timeout=chosen.drain_timeout,
+        http_port=_http_port(parser) if chosen.http_port is None else chosen.http_port,
+        metrics_port=chosen.metrics_port,
+        log_format=LogFormat(chosen.log_format),
+        log_transcripts=chosen.log_transcripts,
         tls=_tls(parser, chosen),
     )
 
@@ -75,8 +87,15 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--max_requests",
         default=ServerOptions.max_requests,
         metavar="N",
-        type=int,
+        type=_positive,
         help="recognitions at once; more are refused (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-message",
+        default=ServerOptions.max_message,
+        metavar="MIB",
+        type=_message_size,
+        help="largest message, in and out; larger ones are refused (default: %(default)s MiB)",
     )
     parser.add_argument(
         "--drain_timeout",
@@ -84,6 +103,47 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         help="how long running requests may take after SIGTERM (default: %(default)s)",
+    )
+
+
+def _add_http(parser: argparse.ArgumentParser) -> None:
+    """Add the ports of health checks and metrics."""
+    parser.add_argument(
+        "--http_port",
+        metavar="PORT",
+        type=_port,
+        help="port of /v1/health and /v1/metrics; 0 for none (default: "
+        f"${_HTTP_PORT_VARIABLE}, or none)",
+    )
+    parser.add_argument(
+        "--metrics_port",
+        default=ServerOptions.metrics_port,
+        metavar="PORT",
+        type=_port,
+        help="a further port, for /metrics alone; 0 for none (default: none)",
+    )
+
+
+def _http_port(parser: argparse.ArgumentParser) -> int:
+    """Return the port that the official variable of NVIDIA's image names; 0 without it."""
+    text = os.environ.get(_HTTP_PORT_VARIABLE) or "0"
+    try:
+        return _port(text)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{_HTTP_PORT_VARIABLE}: {error}")
+
+
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log_format",
+        choices=[one.value for one in LogFormat],
+        default=LogFormat.TEXT.value,
+        help="how log lines are written: text, or one JSON object a line (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log_transcripts",
+        action="store_true",
+        help="log what was recognised, too; without it, neither audio nor text is ever logged",
     )
 
 
@@ -117,6 +177,25 @@ def _boolean(text: str) -> bool:
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"illegal value {text!r}: true or false is wanted")
     return values[text.lower()]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _message_size(text: str) -> int:
+    size = _positive(text)
+    if size > _LARGEST_MESSAGE:
+        raise argparse.ArgumentTypeError(f"{text} MiB: gRPC takes at most {_LARGEST_MESSAGE}")
+    return size
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LARGEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to {_LARGEST_PORT}")
+    return int(text)
 
 
 def _uri(text: str) -> str:

@@ -15,6 +15,9 @@ from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
+from riva_speech.server.calls import Journal
+from riva_speech.server.http import HttpServer, metrics_routes, routes
+from riva_speech.server.metrics import Metrics
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
@@ -27,9 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("riva_speech.server")
 
-# The largest message that an official client may send (the C++ one: 128 MiB).
-_MAX_MESSAGE_BYTES = 128 << 20
 _WARM_UP_SECONDS = 1
+_PING_EVERY_MS, _PING_ANSWER_MS = 60_000, 20_000
 
 
 class Server:
@@ -39,6 +41,8 @@ class Server:
         self._options = options
         self._executor = executor
         self._health = Health()
+        self._metrics = Metrics()
+        self._http: list[HttpServer] = []
         self._grpc = self._build()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -55,6 +59,7 @@ class Server:
         await self._health.enter(ServerState.STARTING)
         await self._grpc.start()
         try:
+            await self._start_http()
             await self._load()
             await self._health.enter(ServerState.READY)
             _log.info("Riva server is ready...")
@@ -66,16 +71,10 @@ class Server:
             await self._drain()
 
     def _build(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=[
-                # Two servers that share a port would each get half of the requests.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ]
-        )
+        server = grpc.aio.server(options=_channel_options(self._options.max_message << 20))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
-        self._service = RecognitionService(self._executor, self._options.max_requests)
+        journal = Journal(self._metrics, transcripts=self._options.log_transcripts)
+        self._service = RecognitionService(self._executor, self._options.max_requests, journal)
         riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(self._service, server)
         names = (ASR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -96,6 +95,17 @@ class Server:
             ) from None
         _log.info("Riva Conversational AI Server listening on %s", self._options.uri)
 
+    async def _start_http(self) -> None:
+        """Open the ports of HTTP, from which health can be asked while models load."""
+        wanted = (
+            ("--http_port", self._options.http_port, routes(self._health, self._metrics)),
+            ("--metrics_port", self._options.metrics_port, metrics_routes(self._metrics)),
+        )
+        for option, port, paths in wanted:
+            if port:
+                self._http.append(HttpServer(paths))
+                await self._http[-1].start(self._options.host, port, option)
+
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
         registry = await loop.run_in_executor(
@@ -108,7 +118,29 @@ class Server:
             await self._health.enter(ServerState.DRAINING)
             _log.info("Draining for up to %.0f s", self._options.drain_timeout)
         await self._grpc.stop(self._options.drain_timeout)
+        for server in self._http:
+            await server.stop()
         _log.info("Riva server stopped")
+
+
+def _channel_options(largest_message: int) -> list[tuple[str, int]]:
+    """Return gRPC's own settings; ``largest_message`` is in bytes.
+
+    Streams may be silent for as long as they like, and clients may ping meanwhile as often as
+    they like. A client that vanished without a word is noticed, and its place is free again.
+    """
+    return [
+        # Two servers that share a port would each get half of the requests.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", largest_message),
+        ("grpc.max_send_message_length", largest_message),
+        ("grpc.keepalive_time_ms", _PING_EVERY_MS),
+        ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 0),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
 
 
 def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types

@@ -147,6 +147,17 @@ def streaming_result(
     )
 
 
+def final_text(
+    response: riva_asr_pb2.RecognizeResponse | riva_asr_pb2.StreamingRecognizeResponse,
+) -> str:
+    """Return the best final transcripts of a response; those of ``Recognize`` all are final."""
+    return "".join(
+        result.alternatives[0].transcript
+        for result in response.results
+        if result.alternatives and getattr(result, "is_final", True)
+    )
+
+
 def model_config(
     recognizer: Recognizer,
 ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse.Config:

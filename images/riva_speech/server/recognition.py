@@ -7,10 +7,8 @@ holds up a health check.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,33 +28,23 @@ if TYPE_CHECKING:
     from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
     from riva_speech.audio.features import Samples
+    from riva_speech.server.calls import Call, Journal
     from riva_speech.server.registry import Registry
 
     Requests = AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]
     Responses = AsyncIterator[riva_asr_pb2.StreamingRecognizeResponse]
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Call:
-    """One request in progress, for its line in the log."""
-
-    method: str
-    registry: Registry
-    model: str = "-"
-    audio_seconds: float = 0.0
-    status: str = "OK"
 
 
 class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
     """Answers recognition requests, once it has been opened with its models."""
 
-    def __init__(self, executor: Executor, max_requests: int) -> None:
+    def __init__(self, executor: Executor, max_requests: int, journal: Journal) -> None:
         self._registry: Registry | None = None
         self._executor = executor
         self._max_requests = max_requests
+        self._journal = journal
         self._active = 0
 
     def open(self, registry: Registry) -> None:
@@ -67,23 +55,25 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
     ) -> riva_asr_pb2.RecognizeResponse:
         """Recognise one whole recording."""
-        async with self._admitted(context, "Recognize") as call:
-            return await self._compute(_recognize, call.registry, request, call)
+        async with self._admitted(context, "Recognize") as (call, registry):
+            response = await self._compute(_recognize, registry, request, call)
+            self._note_finals(call, response)
+            return response
 
     async def StreamingRecognize(  # noqa: N802 - gRPC's name
         self, requests: Requests, context: grpc.aio.ServicerContext
     ) -> Responses:
         """Recognise a stream: one response for each piece of audio, and one at its end."""
-        async with self._admitted(context, "StreamingRecognize") as call:
+        async with self._admitted(context, "StreamingRecognize") as (call, registry):
             first = await anext(requests, None)
-            conversation = _Conversation(call.registry, first, call)
+            conversation = _Conversation(registry, first, call)
             async for request in requests:
                 if request.WhichOneof("streaming_request") != "audio_content":
                     raise RequestError(
                         "Error: every message after the first must carry audio_content."
                     )
-                yield await self._compute(conversation.accept, request)
-            yield await self._compute(conversation.finish)
+                yield await self._answer(call, conversation.accept, request)
+            yield await self._answer(call, conversation.finish)
 
     async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
         self,
@@ -97,6 +87,27 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             if request.model_name in ("", recognizer.config.name)
         ]
         return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
+
+    async def _answer(
+        self,
+        call: Call,
+        function: Callable[..., riva_asr_pb2.StreamingRecognizeResponse],
+        *arguments: object,
+    ) -> riva_asr_pb2.StreamingRecognizeResponse:
+        """Compute the answer to a piece of a stream, and note how long that took."""
+        began = time.monotonic()
+        response = await self._compute(function, *arguments)
+        self._journal.chunk(call, time.monotonic() - began)
+        self._note_finals(call, response)
+        return response
+
+    def _note_finals(
+        self,
+        call: Call,
+        response: riva_asr_pb2.RecognizeResponse | riva_asr_pb2.StreamingRecognizeResponse,
+    ) -> None:
+        if self._journal.keeps_transcripts:
+            self._journal.heard(call, messages.final_text(response))
 
     async def _compute(self, function: Callable[..., _T], *arguments: object) -> _T:
         loop = asyncio.get_running_loop()
@@ -114,17 +125,19 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
     @asynccontextmanager
     async def _admitted(
         self, context: grpc.aio.ServicerContext, method: str
-    ) -> AsyncIterator[_Call]:
+    ) -> AsyncIterator[tuple[Call, Registry]]:
         """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
-        call, began = _Call(method, await self._opened(context)), time.monotonic()
+        registry = await self._opened(context)
         if self._active >= self._max_requests:
+            self._journal.refuse(method, self._max_requests)
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"Error: the server is at its limit of {self._max_requests} requests.",
             )
         self._active += 1
+        call = self._journal.begin(method)
         try:
-            yield call
+            yield call, registry
         except (AudioError, RequestError, UnavailableModelError) as error:
             call.status = "INVALID_ARGUMENT"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -136,18 +149,11 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             raise
         finally:
             self._active -= 1
-            _log.info(
-                "%s model=%s audio=%.3fs took=%.3fs status=%s",
-                call.method,
-                call.model,
-                call.audio_seconds,
-                time.monotonic() - began,
-                call.status,
-            )
+            self._journal.end(call)
 
 
 def _recognize(
-    registry: Registry, request: riva_asr_pb2.RecognizeRequest, call: _Call
+    registry: Registry, request: riva_asr_pb2.RecognizeRequest, call: Call
 ) -> riva_asr_pb2.RecognizeResponse:
     recognizer = registry.offline(messages.wanted_model(request.config))
     call.model = recognizer.config.name
@@ -167,7 +173,7 @@ class _Conversation:
         self,
         registry: Registry,
         first: riva_asr_pb2.StreamingRecognizeRequest | None,
-        call: _Call,
+        call: Call,
     ) -> None:
         if first is None or first.WhichOneof("streaming_request") != "streaming_config":
             raise RequestError("Error: the first message must contain streaming_config.")

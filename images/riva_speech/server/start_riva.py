@@ -27,7 +27,7 @@ _log = logging.getLogger("riva_speech.server")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     options = parse(sys.argv[1:] if argv is None else argv)
-    program.start_logging()
+    program.start_logging(log_format=options.log_format)
     sys.exit(program.run(lambda: serve(options)))
 
 
