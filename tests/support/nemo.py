@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.options import RequestOptions
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.servicemaker import riva_build, riva_deploy
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # The geometry of buffered streams, in seconds.
 BUFFERED_CHUNK = 0.8
 BUFFERED_PADDING = 1.6
-NO_ENDPOINTING = EndpointingConfig(stop_history=0)
+NO_ENDPOINTING = RequestOptions(endpointing=EndpointingConfig(stop_history=0))
 
 
 @dataclass

@@ -51,18 +51,21 @@ class EndpointingConfig:
     """When an utterance begins and ends; Riva's names and defaults.
 
     Windows (``*_history``) in milliseconds, thresholds as the share of frames in the window that
-    are not blank (start) or blank (stop). A ``stop_history`` of 0 never ends an utterance.
+    are not blank (start) or blank (stop). A ``stop_history`` of 0 never ends an utterance. Those
+    of the first pass (``*_eou``) only announce an end, on a partial result; 0 announces none.
     """
 
     start_history: int = 300
     start_th: float = 0.2
     stop_history: int = 800
     stop_th: float = 0.98
+    stop_history_eou: int = 0
+    stop_th_eou: float = 0.98
 
     def __post_init__(self) -> None:
         """Refuse, with a ValueError, what no window or threshold can be."""
-        windows = (self.start_history, self.stop_history)
-        thresholds = (self.start_th, self.stop_th)
+        windows = (self.start_history, self.stop_history, self.stop_history_eou)
+        thresholds = (self.start_th, self.stop_th, self.stop_th_eou)
         # Written so that NaN, which compares as false, is refused too.
         if not all(0 <= window <= _LONGEST_WINDOW_MS for window in windows):
             raise ValueError(f"endpointing windows are 0 to {_LONGEST_WINDOW_MS} ms")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from riva_speech.asr.endpointing import Endpointer
+from riva_speech.asr.options import NOTHING_ASKED
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
     from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingModel
     from riva_speech.asr.ctc import Decoding, Hypothesis
+    from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.audio.features import Features, LogMel, Samples
@@ -31,17 +33,18 @@ class OfflineRecognizer:
     decoding: Decoding
     results: ResultBuilder
 
-    def recognize(self, samples: Samples, *, alternatives: int = 1) -> Result:
+    def recognize(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Result:
         """Recognise mono float32 samples at the model's rate, in [-1, 1].
 
-        At most ``alternatives`` readings are given; only beam decoders have more than one.
+        Only beam decoders have more than one reading. Endpointing cuts nothing here.
         """
         features = self.log_mel(samples)
         decoder = self.decoding.start()
         if features.shape[1]:
             decoder.accept(self.log_probs(features))
         seconds = len(samples) / self.config.acoustic.features.sample_rate
-        return self.results.build(decoder.end(alternatives), is_final=True, audio_processed=seconds)
+        hypotheses = decoder.end(options.alternatives)
+        return self.results.build(hypotheses, is_final=True, audio_processed=seconds)
 
     def log_probs(self, features: Features) -> LogProbs:
         """Encode features, [n_mels, frames], in one run, or chunk by chunk where they are long.
@@ -86,18 +89,13 @@ class StreamingRecognizer:
     decoding: Decoding
     results: ResultBuilder
 
-    def start(
-        self, endpointing: EndpointingConfig | None = None, *, alternatives: int = 1
-    ) -> Stream:
-        """Open a stream; its endpointing is the pipeline's unless given.
+    def start(self, options: RequestOptions = NOTHING_ASKED) -> Stream:
+        """Open a stream."""
+        return Stream(self, options)
 
-        Finals have at most ``alternatives`` readings.
-        """
-        return Stream(self, endpointing or self.config.endpointing, alternatives)
-
-    def recognize(self, samples: Samples, *, alternatives: int = 1) -> Result:
+    def recognize(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Result:
         """Recognise a whole utterance through a stream, without cutting it."""
-        stream = self.start(_NO_ENDPOINTING, alternatives=alternatives)
+        stream = self.start(replace(options, endpointing=_NO_ENDPOINTING, interim=False))
         stream.accept(samples)
         return stream.finish()
 
@@ -105,23 +103,27 @@ class StreamingRecognizer:
 class Stream:
     """One stream of samples on its way to words."""
 
-    def __init__(
-        self, recognizer: StreamingRecognizer, endpointing: EndpointingConfig, alternatives: int
-    ) -> None:
+    def __init__(self, recognizer: StreamingRecognizer, options: RequestOptions) -> None:
         self._recognizer = recognizer
-        self._alternatives = alternatives
+        self._options = options
         self._features = LogMelStream(recognizer.log_mel)
         self._pending = np.zeros((recognizer.log_mel.config.n_mels, 0), np.float32)
         self._state = recognizer.acoustic.start()
         self._decoder = recognizer.decoding.start()
-        self._endpointer = Endpointer(endpointing, recognizer.config.acoustic.ms_per_timestep)
+        self._endpointer = Endpointer(
+            options.endpointing or recognizer.config.endpointing,
+            recognizer.config.acoustic.ms_per_timestep,
+        )
+        # What the client was last told of the utterance in progress.
+        self._told = ""
+        self._seemed_over = False
         self._steps = 0
         self._samples = 0
 
     def accept(self, samples: Samples) -> list[Result]:
         """Take samples; return the utterances that ended, then what is heard of the next one.
 
-        The list is empty as long as there is nothing to tell.
+        The list is empty as long as there is nothing new to tell.
         """
         self._samples += len(samples)
         self._pending = np.concatenate([self._pending, self._features.accept(samples)], axis=1)
@@ -130,10 +132,7 @@ class Stream:
         while self._pending.shape[1] >= self._wanted_frames():
             finals += self._step(self._take_chunk())
             heard_anything = True
-        best = self._decoder.best() if heard_anything else None
-        if best and best.words:
-            return [*finals, self._build([best], is_final=False)]
-        return finals
+        return [*finals, *self._partial()] if heard_anything and self._options.interim else finals
 
     def finish(self) -> Result:
         """End the stream; return its last utterance, which may have no words.
@@ -143,6 +142,17 @@ class Stream:
         if self._samples:
             self._hear_out()
         return self._end()
+
+    def _partial(self) -> list[Result]:
+        """Return what is heard of the utterance in progress, where that is news."""
+        best = self._decoder.best()
+        seems_over = self._endpointer.seems_over
+        first_pass = seems_over and not self._seemed_over
+        self._seemed_over = seems_over
+        if not best.words or (best.text == self._told and not first_pass):
+            return []
+        self._told = best.text
+        return [replace(self._build([best], is_final=False), first_pass=first_pass)]
 
     def _hear_out(self) -> None:
         rate = self._recognizer.config.acoustic.features.sample_rate
@@ -177,7 +187,8 @@ class Stream:
         return [final for final in finals if final.words]
 
     def _end(self) -> Result:
-        return self._build(self._decoder.end(self._alternatives), is_final=True)
+        self._told, self._seemed_over = "", False
+        return self._build(self._decoder.end(self._options.alternatives), is_final=True)
 
     def _build(self, hypotheses: list[Hypothesis], *, is_final: bool) -> Result:
         rate = self._recognizer.config.acoustic.features.sample_rate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,18 +33,27 @@ class Alternative:
         """The words, joined by single spaces."""
         return " ".join(word.text for word in self.words)
 
+    def later(self, milliseconds: int) -> Alternative:
+        """Return this reading with its words so much later."""
+        words = (
+            replace(word, start_ms=word.start_ms + milliseconds, end_ms=word.end_ms + milliseconds)
+            for word in self.words
+        )
+        return replace(self, words=tuple(words))
+
 
 @dataclass(frozen=True)
 class Result:
     """What was heard of one utterance.
 
     ``alternatives`` has at least one entry, the best first; ``audio_processed`` is in seconds from
-    the beginning of the stream.
+    the beginning of the stream. A partial result is ``first_pass`` where its utterance seems over.
     """
 
     alternatives: tuple[Alternative, ...]
     is_final: bool
     audio_processed: float
+    first_pass: bool = False
 
     @property
     def words(self) -> tuple[RecognisedWord, ...]:
@@ -60,6 +69,14 @@ class Result:
     def transcript(self) -> str:
         """The text of the best reading."""
         return self.alternatives[0].transcript
+
+    def later(self, seconds: float) -> Result:
+        """Return this result as it is where its audio begins so much later in a stream."""
+        return replace(
+            self,
+            alternatives=tuple(one.later(round(1000 * seconds)) for one in self.alternatives),
+            audio_processed=self.audio_processed + seconds,
+        )
 
 
 @dataclass(frozen=True)

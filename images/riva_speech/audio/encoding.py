@@ -8,7 +8,7 @@ from enum import Enum
 MIN_SAMPLE_RATE = 8000
 MAX_SAMPLE_RATE = 48000
 # What a client is told wherever more than one channel shows: in its request, header or frames.
-MONO_ONLY = "Error: only mono audio is supported."
+MONO_ONLY = "Only mono audio supported."
 
 
 class AudioError(ValueError):

@@ -17,15 +17,14 @@ from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
 
 from riva_speech.audio.encoding import AudioError
 from riva_speech.audio.stream import AudioStream, decode_all
-from riva_speech.server import messages
-from riva_speech.server.messages import RequestError
+from riva_speech.server import messages, requests
 from riva_speech.server.registry import UnavailableModelError
+from riva_speech.server.requests import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
-    from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
     from riva_speech.audio.features import Samples
     from riva_speech.server.calls import Call, Journal
@@ -68,10 +67,6 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             first = await anext(requests, None)
             conversation = _Conversation(registry, first, call)
             async for request in requests:
-                if request.WhichOneof("streaming_request") != "audio_content":
-                    raise RequestError(
-                        "Error: every message after the first must carry audio_content."
-                    )
                 yield await self._answer(call, conversation.accept, request)
             yield await self._answer(call, conversation.finish)
 
@@ -155,15 +150,16 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
 def _recognize(
     registry: Registry, request: riva_asr_pb2.RecognizeRequest, call: Call
 ) -> riva_asr_pb2.RecognizeResponse:
-    recognizer = registry.offline(messages.wanted_model(request.config))
+    recognizer = registry.offline(requests.wanted_model(request.config))
     call.model = recognizer.config.name
     rate = recognizer.config.acoustic.features.sample_rate
-    samples = decode_all(request.audio, messages.declared_format(request.config), rate)
+    options = requests.options_of(request.config, recognizer.config)
+    samples = decode_all(request.audio, requests.declared_format(request.config), rate)
     if not len(samples):
-        raise RequestError("Error: the request holds no audio.")
+        raise RequestError("empty audio")
     call.audio_seconds = len(samples) / rate
-    wanted = messages.alternatives_wanted(request.config)
-    return messages.offline_response(recognizer.recognize(samples, alternatives=wanted), request)
+    request_id = request.id if request.HasField("id") else None
+    return messages.offline_response(recognizer.recognize(samples, options), options, request_id)
 
 
 class _Conversation:
@@ -175,44 +171,67 @@ class _Conversation:
         first: riva_asr_pb2.StreamingRecognizeRequest | None,
         call: Call,
     ) -> None:
-        if first is None or first.WhichOneof("streaming_request") != "streaming_config":
-            raise RequestError("Error: the first message must contain streaming_config.")
+        if first is None:
+            raise RequestError("no messages received")
+        if first.WhichOneof("streaming_request") != "streaming_config":
+            raise RequestError("first message must contain streaming_config")
         streaming = first.streaming_config
-        recognizer = registry.online(messages.wanted_model(streaming.config))
-        self._config = streaming.config
-        self._interim = streaming.interim_results
+        self._recognizer = registry.online(requests.wanted_model(streaming.config))
+        pipeline = self._recognizer.config
+        self._options = requests.options_of(
+            streaming.config, pipeline, interim=streaming.interim_results
+        )
+        requests.ends_utterance(first.runtime_config)
         self._id = first.id if first.HasField("id") else None
         self._call = call
-        self._rate = recognizer.config.acoustic.features.sample_rate
-        self._audio = AudioStream(messages.declared_format(streaming.config), self._rate)
-        self._stream: Stream = recognizer.start(
-            messages.endpointing(streaming.config, recognizer.config.endpointing),
-            alternatives=messages.alternatives_wanted(streaming.config),
-        )
+        self._rate = pipeline.acoustic.features.sample_rate
+        self._audio = AudioStream(requests.declared_format(streaming.config), self._rate)
+        self._stream = self._recognizer.start(self._options)
+        # Where the audio of the present stream begins in the client's, in samples.
+        self._begin = self._heard = 0
         self._had_final = False
-        call.model = recognizer.config.name
+        call.model = pipeline.name
 
     def accept(
         self, request: riva_asr_pb2.StreamingRecognizeRequest
     ) -> riva_asr_pb2.StreamingRecognizeResponse:
         """Take a piece of audio; answer with what is new, which may be nothing."""
+        ends = requests.ends_utterance(request.runtime_config)
+        if request.WhichOneof("streaming_request") != "audio_content" and not ends:
+            raise RequestError("Error: every message after the first must carry audio_content.")
         results = self._hear(self._audio.accept(request.audio_content))
-        return self._respond([one for one in results if one.is_final or self._interim])
+        return self._respond([*_finals(results), self._end_here()] if ends else results)
 
     def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
         """End the stream; answer with what was still to come."""
-        finals = [one for one in self._hear(self._audio.finish()) if one.is_final]
-        last = self._stream.finish()
+        finals = _finals(self._hear(self._audio.finish()))
+        last = self._late(self._stream.finish())
         nothing_said = not (self._had_final or finals)
         return self._respond([*finals, last] if last.words or nothing_said else finals)
 
+    def _end_here(self) -> Result:
+        """End the utterance as if the stream did, and go on with a new stream."""
+        last = self._late(self._stream.finish())
+        self._stream = self._recognizer.start(self._options)
+        self._begin = self._heard
+        return last
+
     def _hear(self, samples: Samples) -> list[Result]:
-        self._call.audio_seconds += len(samples) / self._rate
-        return self._stream.accept(samples)
+        self._heard += len(samples)
+        self._call.audio_seconds = self._heard / self._rate
+        return [self._late(result) for result in self._stream.accept(samples)]
+
+    def _late(self, result: Result) -> Result:
+        """Return a result of the present stream with the times of the client's."""
+        return result.later(self._begin / self._rate) if self._begin else result
 
     def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
         self._had_final |= any(result.is_final for result in results)
         return riva_asr_pb2.StreamingRecognizeResponse(
             id=self._id,
-            results=[messages.streaming_result(result, self._config) for result in results],
+            results=[messages.streaming_result(result, self._options) for result in results],
         )
+
+
+def _finals(results: list[Result]) -> list[Result]:
+    return [result for result in results if result.is_final]

@@ -28,11 +28,14 @@ class Wanted:
     sample_rate: int
 
     def fits(self, recognizer: Recognizer) -> bool:
-        """Whether a model is of this name, with or without the suffix, and this language."""
+        """Whether a model is of this name, with or without the suffix, and this language.
+
+        A language without a region, such as ``en``, is any region's.
+        """
         config = recognizer.config
         name = self.name.removesuffix(PIPELINE_SUFFIX)
-        language = self.language_code.lower()
-        return name in ("", config.name) and language in ("", config.language_code.lower())
+        asked, spoken = self.language_code.lower(), config.language_code.lower()
+        return name in ("", config.name) and asked in ("", spoken, spoken.partition("-")[0])
 
 
 class Registry:
@@ -64,13 +67,24 @@ class Registry:
         return next((one for one in fitting if one.config.type == OFFLINE), fitting[0])
 
     def _unavailable(self, wanted: Wanted, kind: str) -> UnavailableModelError:
-        name = f"name={wanted.name}; " if wanted.name else ""
-        available = "; ".join(
-            f"{one.config.name} ({one.config.language_code}, {one.config.type})"
-            for one in self.recognizers
-        )
+        """Return the error in Riva's words, which scripts look for: the short ones for a language.
+
+        Where a name was asked for, it goes on to tell what there is.
+        """
+        if not wanted.name:
+            return UnavailableModelError(
+                f"Error: Unavailable model requested. Lang: {wanted.language_code}, Type: {kind}"
+            )
         return UnavailableModelError(
             "Error: Unavailable model requested given these parameters: "
             f"language_code={wanted.language_code}; sample_rate={wanted.sample_rate}; "
-            f"type={kind}; {name}Available: {available}"
+            f"type={kind}; name={wanted.name}; Available: {self.available}"
+        )
+
+    @property
+    def available(self) -> str:
+        """The models that there are, for people to read."""
+        return "; ".join(
+            f"{one.config.name} ({one.config.language_code}, {one.config.type})"
+            for one in self.recognizers
         )

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--endpointing.{field.name}",
             type=type(field.default),
             default=field.default,
-            metavar="MS" if field.name.endswith("history") else "SHARE",
+            metavar="MS" if "history" in field.name else "SHARE",
             help="(default: %(default)s)",
         )
 
