@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from riva_speech.asr.pipeline import StreamingConfig
+    from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
     from riva_speech.audio.features import Features
     from riva_speech.sessions import Session
 
@@ -79,13 +79,12 @@ class BufferState:
 
 @dataclass
 class EncoderState:
-    """The caches of one stream, with a batch dimension of 1, and its last feature frames.
+    """The caches of one stream by name, with a batch dimension of 1, and its last feature frames.
 
     ``history`` is None until the stream has begun.
     """
 
-    channel: NDArray[np.float32]
-    time: NDArray[np.float32]
+    caches: dict[str, NDArray[np.float32]]
     channel_length: NDArray[np.int64]
     history: Features | None = None
 
@@ -176,8 +175,9 @@ class StreamingAcousticModel:
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""
         return EncoderState(
-            channel=np.zeros((1, *self._config.channel_cache), np.float32),
-            time=np.zeros((1, *self._config.time_cache), np.float32),
+            caches={
+                cache.name: np.zeros((1, *cache.shape), np.float32) for cache in self._config.caches
+            },
             channel_length=np.zeros(1, np.int64),
         )
 
@@ -199,13 +199,13 @@ class StreamingAcousticModel:
             {
                 "audio_signal": np.pad(signal, ((0, 0), (0, missing)))[np.newaxis],
                 "length": np.array([signal.shape[1]], np.int64),
-                "cache_last_channel": state.channel,
-                "cache_last_time": state.time,
+                **state.caches,
                 "cache_last_channel_len": state.channel_length,
             }
         )
-        state.channel = outputs["cache_last_channel_next"]
-        state.time = outputs["cache_last_time_next"]
+        for cache in self._config.caches:
+            given = outputs[cache.next_name]
+            state.caches[cache.name] = _next_cache(state.caches[cache.name], given, cache)
         state.channel_length = outputs["cache_last_channel_next_len"]
         state.history = self._last_frames(signal)
         return _first_of_batch(outputs)[: int(outputs["encoded_lengths"][0])]
@@ -214,3 +214,15 @@ class StreamingAcousticModel:
         """Return what the next chunk looks back to, behind zeros where there is not enough."""
         kept = signal[:, -self._config.history_frames :]
         return np.pad(kept, ((0, 0), (self._config.history_frames - kept.shape[1], 0)))
+
+
+def _next_cache(
+    cache: NDArray[np.float32], given: NDArray[np.float32], config: CacheConfig
+) -> NDArray[np.float32]:
+    """Return a cache for the next step, [batch, *shape], of what this step gave for it."""
+    if config.append_axis is None:
+        return given
+    axis = config.append_axis + 1
+    kept = np.take(cache, range(given.shape[axis], cache.shape[axis]), axis)
+    newest = np.take(given, range(-min(cache.shape[axis], given.shape[axis]), 0), axis)
+    return np.concatenate([kept, newest], axis)

@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from riva_speech.asr.streaming_config import StreamingConfig, read_streaming
 from riva_speech.audio.features import FeatureConfig
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.vocabulary import VocabularyType
@@ -24,26 +25,6 @@ DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 _LONGEST_WINDOW_MS = 60_000
 _WIDEST_BEAM = 4096
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class StreamingConfig:
-    """The geometry of a cache-aware model, fixed when it was exported.
-
-    ``att_context_size`` is the left and right attention context in encoder steps. A stream begins
-    with ``first_frames`` feature frames; each later chunk has ``chunk_frames`` new ones behind
-    ``history_frames`` old ones. Either gives ``chunk_steps`` encoder steps. The caches of one
-    stream have the shapes [layers, time, width] (``channel_cache``) and [layers, width, time]
-    (``time_cache``).
-    """
-
-    att_context_size: tuple[int, int]
-    first_frames: int
-    chunk_frames: int
-    history_frames: int
-    chunk_steps: int
-    channel_cache: tuple[int, int, int]
-    time_cache: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -172,10 +153,10 @@ class AcousticConfig:
                 vocabulary_type=VocabularyType(values["vocabulary_type"]),
                 ms_per_timestep=int(values["ms_per_timestep"]),
                 max_steps=int(values["max_steps"]),
-                streaming=tuple(_streaming(entry) for entry in values["streaming"]),
+                streaming=tuple(read_streaming(entry) for entry in values["streaming"]),
                 transducer=_transducer(values.get("transducer")),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the acoustic model's description is malformed: {error}"
             ) from error
@@ -264,21 +245,6 @@ def _build(kind: type[_T], values: Any) -> _T:  # noqa: ANN401 - from YAML
 def _decoder(values: Any) -> DecoderConfig:  # noqa: ANN401 - from YAML
     flashlight = _build(FlashlightConfig, values.get("flashlight", {}))
     return _build(DecoderConfig, {**values, "flashlight": flashlight})
-
-
-def _streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
-    left, right = values["att_context_size"]
-    layers, time, width = values["channel_cache"]
-    time_layers, time_width, kernel = values["time_cache"]
-    return StreamingConfig(
-        att_context_size=(int(left), int(right)),
-        first_frames=int(values["first_frames"]),
-        chunk_frames=int(values["chunk_frames"]),
-        history_frames=int(values["history_frames"]),
-        chunk_steps=int(values["chunk_steps"]),
-        channel_cache=(int(layers), int(time), int(width)),
-        time_cache=(int(time_layers), int(time_width), int(kernel)),
-    )
 
 
 def _transducer(values: Any) -> TransducerConfig | None:  # noqa: ANN401 - from YAML

@@ -23,7 +23,8 @@ from riva_speech.text.vocabulary import VocabularyType
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from riva_speech.asr.pipeline import AcousticConfig, StreamingConfig
+    from riva_speech.asr.pipeline import AcousticConfig
+    from riva_speech.asr.streaming_config import StreamingConfig
     from riva_speech.servicemaker.checkpoint import Checkpoint
 
 OFFLINE_GRAPH = "model_graph.onnx"

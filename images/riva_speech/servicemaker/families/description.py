@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.asr.pipeline import AcousticConfig, StreamingConfig
+from riva_speech.asr.pipeline import AcousticConfig
+from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
 from riva_speech.audio.features import FeatureConfig
 from riva_speech.errors import UnsupportedError
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
@@ -144,8 +145,10 @@ def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfi
             chunk_frames=geometry.shift_size[1],
             history_frames=geometry.pre_encode_cache_size[1],
             chunk_steps=geometry.valid_out_len,
-            channel_cache=(channel.shape[0], *channel.shape[2:]),
-            time_cache=(time.shape[0], *time.shape[2:]),
+            caches=(
+                CacheConfig("cache_last_channel", (channel.shape[0], *channel.shape[2:])),
+                CacheConfig("cache_last_time", (time.shape[0], *time.shape[2:])),
+            ),
         )
     encoder.set_default_att_context_size(list(encoder.att_context_size_all[0]))
 

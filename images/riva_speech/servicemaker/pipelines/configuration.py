@@ -11,13 +11,14 @@ from riva_speech.asr.pipeline import (
     AcousticConfig,
     EndpointingConfig,
     PipelineConfig,
-    StreamingConfig,
 )
 from riva_speech.errors import UsageError
 from riva_speech.servicemaker.pipelines import decoders, official
 
 if TYPE_CHECKING:
     import argparse
+
+    from riva_speech.asr.streaming_config import StreamingConfig
 
 # Seconds.
 OFFLINE_CHUNK = 240.0

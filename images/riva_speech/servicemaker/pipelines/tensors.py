@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech.repository import Tensor
@@ -43,14 +42,15 @@ def graph_tensors(pipeline: PipelineConfig) -> tuple[Tensors, Tensors]:
         outputs += [lengths] if config else []
         return tuple(inputs), tuple(outputs)
     streaming = pipeline.streaming
-    caches = [
-        Tensor("cache_last_channel{}", "FP32", streaming.channel_cache),
-        Tensor("cache_last_time{}", "FP32", streaming.time_cache),
-        Tensor("cache_last_channel{}_len", "INT64", (1,), per_entry=True),
-    ]
-    inputs += [replace(tensor, name=tensor.name.format("")) for tensor in caches]
     outputs.append(lengths)
-    outputs += [replace(tensor, name=tensor.name.format("_next")) for tensor in caches]
+    for cache in streaming.caches:
+        added = tuple(
+            -1 if axis == cache.append_axis else size for axis, size in enumerate(cache.shape)
+        )
+        inputs.append(Tensor(cache.name, "FP32", cache.shape))
+        outputs.append(Tensor(cache.next_name, "FP32", added))
+    inputs.append(Tensor("cache_last_channel_len", "INT64", (1,), per_entry=True))
+    outputs.append(Tensor("cache_last_channel_next_len", "INT64", (1,), per_entry=True))
     return tuple(inputs), tuple(outputs)
 
 

@@ -1,0 +1,80 @@
+"""The geometry of cache-aware streaming: chunks, and the caches that travel between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What a cache-aware graph remembers of one stream, and how it is handed on.
+
+    The graph takes ``name``, float32 of the shape [batch, *shape], zeros when a stream begins, and
+    gives ``next_name``. With no ``append_axis`` that is the whole cache of the next step. With one,
+    an axis of ``shape``, it is only what this step adds along it: the caller puts that behind the
+    cache's steps and drops as many of the oldest.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    append_axis: int | None = None
+
+    @property
+    def next_name(self) -> str:
+        """The output that goes into the cache."""
+        return f"{self.name}_next"
+
+
+@dataclass(frozen=True)
+class StreamingConfig:
+    """The geometry of a cache-aware model, fixed when it was exported.
+
+    ``att_context_size`` is the left and right attention context in encoder steps. A stream begins
+    with ``first_frames`` feature frames; each later chunk has ``chunk_frames`` new ones behind
+    ``history_frames`` old ones. Either gives ``chunk_steps`` encoder steps. Beside its ``caches``
+    a graph takes ``cache_last_channel_len``, int64 of [batch]: how many of the newest steps of the
+    attention's cache are a stream's own. It gives that of the next step too.
+    """
+
+    att_context_size: tuple[int, int]
+    first_frames: int
+    chunk_frames: int
+    history_frames: int
+    chunk_steps: int
+    caches: tuple[CacheConfig, ...]
+
+
+def read_streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
+    """Build from a manifest's mapping; what is malformed raises what reading it raises."""
+    left, right = values["att_context_size"]
+    return StreamingConfig(
+        att_context_size=(int(left), int(right)),
+        first_frames=int(values["first_frames"]),
+        chunk_frames=int(values["chunk_frames"]),
+        history_frames=int(values["history_frames"]),
+        chunk_steps=int(values["chunk_steps"]),
+        caches=_caches(values),
+    )
+
+
+def _caches(values: Any) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - from YAML
+    if "caches" in values:
+        return tuple(_cache(entry) for entry in values["caches"])
+    # Archives of the first versions hold NeMo's own two caches.
+    names = ("channel", "time")
+    return tuple(
+        _cache({"name": f"cache_last_{name}", "shape": values[f"{name}_cache"]}) for name in names
+    )
+
+
+def _cache(values: Any) -> CacheConfig:  # noqa: ANN401 - from YAML
+    axis = values.get("append_axis")
+    cache = CacheConfig(
+        name=str(values["name"]),
+        shape=tuple(int(size) for size in values["shape"]),
+        append_axis=None if axis is None else int(axis),
+    )
+    if min(cache.shape) < 1 or not 0 <= (cache.append_axis or 0) < len(cache.shape):
+        raise ValueError(f"the cache {cache.name} has no such shape or axis")
+    return cache
