@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import riva.client
 
-from support.programs import succeed
+from riva_speech.asr.loading import load_recognizers
+from support.programs import serving, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from riva_speech.asr.loading import Recognizer
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -30,3 +38,21 @@ def tiny_repository(tiny_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -
     repository = tmp_path_factory.mktemp("repository") / "models"
     succeed("riva-deploy", tiny_rmir, repository)
     return repository
+
+
+@pytest.fixture(scope="session")
+def uri(tiny_repository: Path) -> Iterator[str]:
+    """The address of a server over the tiny models, which all tests share."""
+    with serving(tiny_repository) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def asr(uri: str) -> riva.client.ASRService:
+    return riva.client.ASRService(riva.client.Auth(uri=uri))
+
+
+@pytest.fixture(scope="session")
+def recognizers(tiny_repository: Path) -> dict[str, Recognizer]:
+    """The pipelines of that server, online and offline, without it."""
+    return {one.config.type: one for one in load_recognizers(tiny_repository)}

@@ -171,3 +171,32 @@ def test_a_lower_threshold_forgives_a_blip() -> None:
 
     assert ends(pattern, EndpointingConfig(stop_th=0.9), [1]) == [12]
     assert ends(pattern, EndpointingConfig(), [1]) == []
+
+
+def seeming(pattern: str, config: EndpointingConfig) -> str:
+    """Return, for each step of a pattern, whether (!) the utterance seems over after it."""
+    endpointer = Endpointer(config, 80)
+    told = ""
+    for character in pattern:
+        endpointer.accept(np.array([character == "."]))
+        told += "!" if endpointer.seems_over else "-"
+    return told
+
+
+def test_the_first_pass_announces_an_end_before_it_is_one() -> None:
+    """Three steps of silence seem an end, until speech goes on or the utterance is over."""
+    config = EndpointingConfig(start_history=80, stop_history=480, stop_history_eou=240)
+
+    assert seeming("....#.#...#......", config) == "---------!---!!!-"
+
+
+def test_the_first_pass_is_off_unless_asked_for() -> None:
+    """Without a window of its own it announces nothing."""
+    assert seeming("#" + "." * 9, EndpointingConfig(stop_history=0)) == "-" * 10
+
+
+def test_the_first_pass_needs_no_second() -> None:
+    """Ends are announced where none is made, too."""
+    config = EndpointingConfig(start_history=80, stop_history=0, stop_history_eou=160)
+
+    assert seeming("#...#..", config) == "--!!--!"

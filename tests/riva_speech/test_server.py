@@ -17,69 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from riva.client.proto import riva_asr_pb2, riva_audio_pb2
 
-from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.pipeline import OFFLINE
 from support.audio import babble, flac, pcm16, wav
+from support.client import CHUNK, INVALID, config, cut, final_text, refusal, stream
 from support.programs import run, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from riva_speech.asr.loading import Recognizer
 
 SAMPLES = babble(3.3)
-CHUNK = 3200  # bytes: 100 ms
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-
-
-@pytest.fixture(scope="module")
-def uri(tiny_repository: Path) -> Iterator[str]:
-    with serving(tiny_repository) as (address, _):
-        yield address
-
-
-@pytest.fixture
-def asr(uri: str) -> riva.client.ASRService:
-    return riva.client.ASRService(riva.client.Auth(uri=uri))
-
-
-@pytest.fixture(scope="module")
-def recognizers(tiny_repository: Path) -> dict[str, Recognizer]:
-    return {one.config.type: one for one in load_recognizers(tiny_repository)}
-
-
-def config(**values: object) -> riva.client.RecognitionConfig:
-    return riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1, **values)
-
-
-def stream(
-    asr: riva.client.ASRService, chunks: Iterable[bytes], **values: object
-) -> list[riva_asr_pb2.StreamingRecognizeResponse]:
-    interim = bool(values.pop("interim", False))
-    wanted = riva.client.StreamingRecognitionConfig(
-        config=config(**values), interim_results=interim
-    )
-    return list(asr.streaming_response_generator(chunks, wanted))
-
-
-def cut(data: bytes, size: int = CHUNK) -> list[bytes]:
-    return [data[i : i + size] for i in range(0, len(data), size)]
-
-
-def final_text(responses: list[riva_asr_pb2.StreamingRecognizeResponse]) -> str:
-    return "".join(
-        result.alternatives[0].transcript
-        for response in responses
-        for result in response.results
-        if result.is_final and result.alternatives
-    )
-
-
-def refusal(call: object) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()  # type: ignore[operator]  # a callable
-    return caught.value.code(), caught.value.details()
 
 
 def test_recognize_answers_as_the_pipeline_does(
