@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -233,3 +234,89 @@ def test_differences_count_where_they_matter() -> None:
 
     assert found.largest == pytest.approx(np.log(3), abs=1e-3)
     assert (found.changed, found.steps) == (0.5, 2)
+
+
+def deployed(tmp_path: Path, rmir: Path, *options: object) -> tuple[dict[str, Any], str, Path]:
+    """Deploy with int8 weights; return the report's models by name, the log and the repository."""
+    report, repository = tmp_path / "report.json", tmp_path / "models"
+    done = succeed(
+        "riva-deploy", "--precision=int8", *options, rmir, repository, "--report", report
+    )
+    models = json.loads(report.read_text())["models"]
+    return {model["name"]: model for model in models}, done.stderr, repository
+
+
+@pytest.mark.nemo
+def test_weights_are_rounded_when_a_pipeline_is_deployed(
+    tmp_path: Path, tiny_rmir: Path, int8_repository: Path
+) -> None:
+    """The graphs are those of a build with int8; the report says how near they hear."""
+    (tmp_path / "a.wav").write_bytes(wav(babble(2.0)))
+
+    models, _, repository = deployed(
+        tmp_path, tiny_rmir, f"--check_audio={tmp_path}", "--check_tolerance=0.5"
+    )
+
+    for model in models.values():
+        assert model["weights"] == "int8"
+        assert 0 <= model["int8"]["changed"] <= model["int8"]["tolerance"] == 0.5
+        differences = [one.get("largest_difference", 0) for one in model["deployment"]]
+        assert max(differences) <= 0.3
+    for path in int8_repository.glob("*/1/model.onnx"):
+        sizes = [(folder / path.relative_to(int8_repository)).stat().st_size
+                 for folder in (int8_repository, repository)]  # fmt: skip
+        assert sizes[0] == sizes[1]
+    assert len(load_recognizers(repository)) == 2
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize(
+    "options", [["--check_tolerance=-1"], ["--optimize", "--check_tolerance=-1"]]
+)
+def test_where_int8_will_not_do_the_model_keeps_its_weights(
+    tmp_path: Path, tiny_rmir: Path, tiny_repository: Path, options: list[str]
+) -> None:
+    """It is deployed in fp32, aloud, and the report has both the reason and the precision."""
+    models, log, repository = deployed(tmp_path, tiny_rmir, *options)
+
+    assert "hears otherwise with int8 weights" in log
+    assert "it is deployed in fp32" in log
+    for model in models.values():
+        assert model["weights"] == "fp32"
+        assert model["int8"]["changed"] > model["int8"]["tolerance"]
+        assert all(one.get("largest_difference", 0) <= 1e-3 for one in model["deployment"])
+    if "--optimize" not in options:
+        plain = tiny_repository / "riva-onnx-tiny-offline-am-streaming-offline"
+        for path in (plain / "1").iterdir():
+            assert (repository / plain.name / "1" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.nemo
+def test_int8_can_be_demanded(tmp_path: Path, tiny_rmir: Path) -> None:
+    """Then the deploy fails where it will not do, and nothing is published."""
+    options = ("--precision=int8", "--check_tolerance=-1", "--require_precision")
+
+    done = run("riva-deploy", *options, tiny_rmir, tmp_path / "models")
+
+    assert done.returncode == 1
+    assert "error: tiny.rmir hears otherwise with int8 weights" in done.stderr
+    assert not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.nemo
+def test_weights_are_not_rounded_twice(tmp_path: Path, int8_rmir: Path) -> None:
+    """An RMIR of int8 weights is deployed as it is, and the log says so."""
+    models, log, _ = deployed(tmp_path, int8_rmir)
+
+    assert "int8.rmir has int8 weights already" in log
+    assert "fp32" not in log
+    assert {model["weights"] for model in models.values()} == {"int8"}
+
+
+def test_the_options_of_int8_need_int8(tmp_path: Path, tiny_rmir: Path) -> None:
+    """A check that would never be made is a mistake in the command line."""
+    for option in ("--check_audio=a.wav", "--check_tolerance=0.1", "--require_precision"):
+        done = run("riva-deploy", option, tiny_rmir, tmp_path / "models")
+
+        assert done.returncode == 2
+        assert "add --precision=int8" in done.stderr

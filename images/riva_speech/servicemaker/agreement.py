@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riva_speech.asr.acoustic import OfflineAcousticModel
+from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.audio.encoding import AudioError
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import ArtifactMissingError, SpeechError, UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.asr.acoustic import LogProbs
+    from riva_speech.asr.loading import Recognizer
     from riva_speech.audio.features import LogMel, Samples
 
 _log = logging.getLogger("riva_speech.riva_build")
@@ -42,6 +44,13 @@ class Agreement:
     changed: float
     steps: int
 
+    def __str__(self) -> str:
+        """Return what a log says of it."""
+        return (
+            f"log-probabilities differ by {self.mean:.3f} on average and {self.largest:.3f} at "
+            f"most, {100 * self.changed:.2f} % of {self.steps} steps have another best token"
+        )
+
 
 def compare(original: Sequence[LogProbs], rounded: Sequence[LogProbs]) -> Agreement:
     """Compare two models' outputs, one [steps, tokens + 1] a recording."""
@@ -52,6 +61,22 @@ def compare(original: Sequence[LogProbs], rounded: Sequence[LogProbs]) -> Agreem
     return Agreement(float(differences.max()), float(differences.mean()), changed, len(one))
 
 
+def encoded(recognizer: Recognizer, samples: Samples) -> LogProbs:
+    """Return the log-probabilities of all that a recogniser encodes, [steps, tokens + 1].
+
+    A stream is given its chunks one by one, and carries its own state from each to the next.
+    """
+    features = recognizer.log_mel(samples)
+    if isinstance(recognizer, OfflineRecognizer):
+        return recognizer.log_probs(features)
+    state, steps = recognizer.acoustic.start(), []
+    while features.shape[1]:
+        size = recognizer.acoustic.wanted_frames(state)
+        steps.append(recognizer.acoustic.step(state, features[:, :size]))
+        features = features[:, size:]
+    return np.concatenate(steps)
+
+
 def check(original: Path, rounded: Path, log_mel: LogMel, recordings: Path | None) -> Agreement:
     """Let both graphs hear the same recordings, or noise where there are none.
 
@@ -60,21 +85,14 @@ def check(original: Path, rounded: Path, log_mel: LogMel, recordings: Path | Non
         UsageError: It holds no recording.
         SpeechError: With recordings, more steps than ``TOLERANCE`` have another best token.
     """
-    heard = [log_mel(samples) for samples in _sounds(recordings, log_mel.config.sample_rate)]
+    sounds = load_sounds([recordings] if recordings else [], log_mel.config.sample_rate)
+    heard = [log_mel(samples) for samples in sounds]
     outputs = [
         [OfflineAcousticModel(session)(features) for features in heard]
         for session in (OnnxSession(original), OnnxSession(rounded))
     ]
     found = compare(*outputs)
-    _log.info(
-        "int8 on %s: log-probabilities differ by %.3f on average and %.3f at most, "
-        "%.2f %% of %d steps have another best token",
-        recordings or "noise",
-        found.mean,
-        found.largest,
-        100 * found.changed,
-        found.steps,
-    )
+    _log.info("int8 on %s: %s", recordings or "noise", found)
     if recordings and not found.changed <= TOLERANCE:
         raise SpeechError(
             f"int8 weights change {100 * found.changed:.1f} % of the model's best tokens, and at "
@@ -84,17 +102,31 @@ def check(original: Path, rounded: Path, log_mel: LogMel, recordings: Path | Non
     return found
 
 
-def _sounds(recordings: Path | None, rate: int) -> list[Samples]:
-    if recordings is None:
+def load_sounds(recordings: Sequence[Path], rate: int) -> list[Samples]:
+    """Read recordings, or those of folders, at a sample rate; without any, make noise.
+
+    Raises:
+        ArtifactMissingError: There is nothing at one of the paths.
+        UsageError: It holds no recording.
+    """
+    if not recordings:
         noise = np.random.default_rng(0).normal(0, 0.01, rate * _SECONDS_OF_NOISE)
         return [noise.astype(np.float32)]
-    if not recordings.exists():
-        raise ArtifactMissingError(f"there is no file {recordings}", hint="check the path")
-    paths = sorted(recordings.iterdir()) if recordings.is_dir() else [recordings]
-    audio = [path for path in paths if path.suffix.lower() in _AUDIO]
+    return [_load(audio, rate) for path in recordings for audio in _audio_in(path)]
+
+
+def _audio_in(path: Path) -> list[Path]:
+    if not path.exists():
+        raise ArtifactMissingError(f"there is no file {path}", hint="check the path")
+    paths = sorted(path.iterdir()) if path.is_dir() else [path]
+    audio = [one for one in paths if one.suffix.lower() in _AUDIO]
     if not audio:
-        raise UsageError(f"{recordings} holds no recording ({', '.join(_AUDIO)})")
+        raise UsageError(f"{path} holds no recording ({', '.join(_AUDIO)})")
+    return audio
+
+
+def _load(path: Path, rate: int) -> Samples:
     try:
-        return [decode_all(path.read_bytes(), DeclaredFormat(), rate) for path in audio]
+        return decode_all(path.read_bytes(), DeclaredFormat(), rate)
     except AudioError as error:
-        raise UsageError(f"--nn.check_audio={recordings}: {error}") from error
+        raise UsageError(f"check_audio cannot use {path}: {error}") from error

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from riva_speech import repository as repositories
 from riva_speech import staging
 from riva_speech.errors import UnsupportedError
-from riva_speech.servicemaker import verification
+from riva_speech.servicemaker import rounding, verification
 from riva_speech.servicemaker.engines import EngineBuilder, batch_of, lower
 from riva_speech.servicemaker.pipelines import layout, writing
-from riva_speech.servicemaker.targets import FP32, Target
-from riva_speech.servicemaker.usage import Usage
+from riva_speech.servicemaker.staged import StagedModel
+from riva_speech.servicemaker.targets import FP32, INT8, Target
 from riva_speech.servicemaker.verification import Recording
 from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import open_session
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from riva_speech.archive import ArchiveReader
     from riva_speech.asr.pipeline import PipelineConfig
+    from riva_speech.servicemaker.rounding import Judgement
     from riva_speech.sessions import Session
 
 _log = logging.getLogger("riva_speech.riva_deploy")
@@ -31,39 +32,7 @@ _log = logging.getLogger("riva_speech.riva_deploy")
 _SKIPPED = (
     "%s already exists, skipping deployment.  To force deployment rerun with -f or remove the %s"
 )
-_MIB = 1 << 20
-
-
-@dataclass
-class _Model:
-    """One folder of the repository on its way there.
-
-    ``difference`` is None until it was compared. An engine has not run itself: the graph that it
-    was built of has.
-    """
-
-    directory: str
-    is_new: bool
-    tolerance: float
-    has_run: bool
-    usage: Usage = field(default_factory=Usage)
-    difference: float | None = None
-
-    def entry(self) -> dict[str, Any]:
-        """Return what the report says."""
-        values: dict[str, Any] = {
-            "directory": self.directory,
-            "deployed": self.is_new,
-            "seconds": round(self.usage.seconds, 3),
-            "peak_memory_bytes": self.usage.peak_memory_bytes,
-        }
-        if self.difference is not None:
-            values |= {
-                "has_run": self.has_run,
-                "largest_difference": self.difference,
-                "tolerance": self.tolerance,
-            }
-        return values
+_NO_INT8 = "is a transducer, for which this version has no int8 weights"
 
 
 class Deployment:
@@ -91,12 +60,17 @@ class Deployment:
         self._staging = folder / staging.MODELS
         batch = batch_of(rmir.metadata.get("engine"))
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
-        self._tolerance = target.tolerance(str(rmir.metadata.get("weights", FP32)))
-        self._source = writing.Source(rmir, folder / "source")
+        self._weights = str(rmir.metadata.get("weights", FP32))
+        self._source = writing.Source(rmir, self._new_folder("source"))
         self._force = force
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, StagedModel] = {}
         self._decoders: dict[str, str] = {}
-        (folder / "source").mkdir()
+        self._judgements: list[Judgement] = []
+
+    def _new_folder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
 
     def run(self) -> list[dict[str, Any]]:
         """Write, verify and move in every model; return a report entry for each pipeline.
@@ -105,16 +79,66 @@ class Deployment:
             SpeechError: A deployed model does not run, or differs from its source.
         """
         found = staging.seen(self._repository, self._names())
-        for pipeline in self.pipelines:
-            self._stage(pipeline)
+        anything_new = self._force or None in found.values()
+        if self._target.precision == INT8 and anything_new:
+            self._stage_rounded()
+        else:
+            self._stage_all()
         for pipeline in self.pipelines:
             self._verify(pipeline)
         staging.move_in(self._folder, self._repository, {} if self._force else found)
         return [self._entry(pipeline) for pipeline in self.pipelines]
 
+    def _stage_rounded(self) -> None:
+        """Stage everything with int8 weights, or as it is where those will not do."""
+        if self._weights == INT8:
+            _log.info("%s has int8 weights already", self._rmir.path.name)
+            self._stage_all()
+            return
+        plain, weights = self._source, self._weights
+        reason = _NO_INT8 if self._has_transducer() else self._round()
+        if reason:
+            rounding.refuse_or_tell(f"{self._rmir.path.name} {reason}", self._target.accuracy)
+            self._source, self._weights = plain, weights
+            self._stage_all()
+
+    def _has_transducer(self) -> bool:
+        return any(pipeline.acoustic.transducer for pipeline in self.pipelines)
+
+    def _round(self) -> str:
+        """Stage everything with int8 weights; return why these will not do, if so."""
+        plain = self._source
+        graphs = [graph for one in self.pipelines for graph in self._graphs(one)]
+        self._source = rounding.rounded(plain, graphs, self._new_folder("rounded"))
+        self._weights = INT8
+        self._stage_all()
+        self._judgements = [self._judge(pipeline, plain) for pipeline in self.pipelines]
+        return rounding.worst(self._judgements)
+
+    def _judge(self, pipeline: PipelineConfig, plain: writing.Source) -> Judgement:
+        folder = self._staging / layout.pipeline_directory(pipeline)
+        graphs = self._graphs(pipeline)
+        with self._models[folder.name].usage.measured():
+            return rounding.judge(
+                folder,
+                {graph.directory: plain.graph(graph) for graph in graphs},
+                {graph.directory: self._source.graph(graph) for graph in graphs},
+                self._target.accuracy,
+            )
+
+    def _stage_all(self) -> None:
+        """Write all models into the staging folder, in place of what may be there."""
+        shutil.rmtree(self._staging)
+        self._staging.mkdir()
+        for pipeline in self.pipelines:
+            self._stage(pipeline)
+
+    def _graphs(self, pipeline: PipelineConfig) -> list[layout.AcousticModel]:
+        return layout.acoustic_models(pipeline, self._target)
+
     def _stage(self, pipeline: PipelineConfig) -> None:
         """Write a pipeline's models into the staging folder; those that stay are linked there."""
-        for graph in layout.acoustic_models(pipeline, self._target):
+        for graph in self._graphs(pipeline):
             model = self._begin(graph.directory)
             if model.is_new:
                 self._write_acoustic(pipeline, graph, model)
@@ -127,12 +151,12 @@ class Deployment:
                 writing.write_pipeline(self._rmir, pipeline, folder, self._target)
             self._list_files(name)
 
-    def _begin(self, directory: str) -> _Model:
+    def _begin(self, directory: str) -> StagedModel:
         deployed = self._repository / directory
-        model = _Model(
+        model = StagedModel(
             directory,
             is_new=self._force or not deployed.exists(),
-            tolerance=self._tolerance,
+            tolerance=self._target.tolerance(self._weights),
             has_run=self._builder is None,
         )
         self._models[directory] = model
@@ -142,7 +166,7 @@ class Deployment:
         return model
 
     def _write_acoustic(
-        self, pipeline: PipelineConfig, graph: layout.AcousticModel, model: _Model
+        self, pipeline: PipelineConfig, graph: layout.AcousticModel, model: StagedModel
     ) -> None:
         _log.info("Using %s", self._target.title)
         self._announce(graph.directory, graph.directory)
@@ -174,7 +198,7 @@ class Deployment:
 
     def _verify(self, pipeline: PipelineConfig) -> None:
         """Hold a pipeline's models against their source; those that all were there already ran."""
-        graphs = layout.acoustic_models(pipeline, self._target)
+        graphs = self._graphs(pipeline)
         folder = layout.pipeline_directory(pipeline)
         models = [self._models[graph.directory] for graph in graphs]
         if not any(model.is_new for model in [*models, self._models[folder]]):
@@ -187,9 +211,11 @@ class Deployment:
         for graph, model in zip(graphs, models, strict=True):
             with model.usage.measured():
                 self._compare(graph, model, recording)
-            _tell(model)
+            model.tell()
 
-    def _compare(self, graph: layout.AcousticModel, model: _Model, recording: Recording) -> None:
+    def _compare(
+        self, graph: layout.AcousticModel, model: StagedModel, recording: Recording
+    ) -> None:
         """Hold one model against its source; of an engine, the graph that it was built of."""
         if self._target.is_engine:
             session: Session = OnnxSession(self._runnable(graph))
@@ -202,7 +228,7 @@ class Deployment:
         return [name for pipeline in self.pipelines for name in self._directories(pipeline)]
 
     def _directories(self, pipeline: PipelineConfig) -> list[str]:
-        graphs = layout.acoustic_models(pipeline, self._target)
+        graphs = self._graphs(pipeline)
         names = [graph.directory for graph in graphs]
         return [*names, layout.pipeline_directory(pipeline)]
 
@@ -217,18 +243,12 @@ class Deployment:
             "decoder": self._decoders[pipeline.name],
             "decoder_wanted": pipeline.decoder.type,
             "directories": directories,
+            "weights": self._weights,
             "deployment": [self._models[directory].entry() for directory in directories],
+            **self._judged(pipeline),
         }
 
-
-def _tell(model: _Model) -> None:
-    _log.info(
-        "%s %s agrees with its source within %.1e (%.1e is allowed); it took %.1f s and "
-        "%.0f MiB of memory at most",
-        "Model" if model.has_run else "The graph of the engine, which has not run,",
-        model.directory,
-        model.difference,
-        model.tolerance,
-        model.usage.seconds,
-        model.usage.peak_memory_bytes / _MIB,
-    )
+    def _judged(self, pipeline: PipelineConfig) -> dict[str, Any]:
+        """Return what the report says of int8 weights, where they were tried."""
+        entries = {one.pipeline: one.entry() for one in self._judgements}
+        return {"int8": entries[pipeline.name]} if pipeline.name in entries else {}

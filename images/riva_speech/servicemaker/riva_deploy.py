@@ -24,7 +24,7 @@ from riva_speech.archive import (
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
-from riva_speech.servicemaker.targets import Target
+from riva_speech.servicemaker.targets import Accuracy, Target
 from riva_speech.sessions.onnx import check_cuda
 from riva_speech.staging import staging
 
@@ -68,6 +68,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="write what was deployed, how far it is from its source, and what it took, as JSON",
     )
     _add_target(parser)
+    _add_precision(parser)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -100,12 +101,6 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         "of the weights",
     )
     parser.add_argument(
-        "--precision",
-        choices=targets.PRECISIONS,
-        default=targets.FP32,
-        help="of engines; half precision spares what loses too much (default: %(default)s)",
-    )
-    parser.add_argument(
         "--compute_capability",
         default="",
         metavar="X.Y",
@@ -121,6 +116,38 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=targets.PRECISIONS,
+        default=targets.FP32,
+        help="fp16 for engines, which spares what loses too much; int8 weights for ONNX Runtime "
+        "on the CPU, where the model hears nearly the same with them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check_audio",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a recording, or a folder of them, that decides whether int8 weights will do; may be "
+        "given again (default: noise)",
+    )
+    parser.add_argument(
+        "--check_tolerance",
+        type=float,
+        default=Accuracy.tolerance,
+        metavar="SHARE",
+        help="largest share of steps whose best token int8 weights may change "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--require_precision",
+        action="store_true",
+        help="fail where int8 weights will not do, rather than deploy in fp32",
+    )
+
+
 def _options(chosen: argparse.Namespace) -> DeployOptions:
     target = Target(
         runtime=chosen.runtime,
@@ -130,6 +157,9 @@ def _options(chosen: argparse.Namespace) -> DeployOptions:
         timing_cache=chosen.timing_cache,
         allow_unrun=chosen.allow_unrun,
         optimize=chosen.optimize,
+        accuracy=Accuracy(
+            tuple(chosen.check_audio), chosen.check_tolerance, chosen.require_precision
+        ),
     )
     return DeployOptions(
         tuple(chosen.sources), chosen.repository, chosen.force, chosen.report, target
