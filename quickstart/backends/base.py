@@ -76,6 +76,9 @@ class ServerSpec:
     services: tuple[str, ...]
     generation: str
     tls: tuple[str, ...] = ()
+    http_port: int = 0
+    metrics_port: int = 0
+    options: tuple[str, ...] = ()
     version: str = __version__
 
     @property
@@ -99,7 +102,34 @@ def server_spec(settings: Settings, generation: str) -> ServerSpec:
     }
     services = tuple(service for service, on in switches.items() if on)
     host, port = settings.riva_speech_api_host, settings.riva_speech_api_port
-    return ServerSpec(host, port, services, generation, tls_arguments(settings))
+    return ServerSpec(
+        host,
+        port,
+        services,
+        generation,
+        tls=tls_arguments(settings),
+        http_port=settings.riva_speech_api_http_port,
+        metrics_port=settings.server_metrics_port,
+        options=(
+            f"--max_requests={settings.server_max_requests}",
+            f"--max-message={settings.server_max_message}",
+            f"--log_format={settings.server_log_format}",
+        ),
+    )
+
+
+def service_arguments(spec: ServerSpec) -> tuple[str, ...]:
+    """Return the arguments of start-riva that say which services to run."""
+    return tuple(
+        f"--{service}_service={str(service in spec.services).lower()}"
+        for service in ("asr", "tts", "nlp")
+    )
+
+
+def http_arguments(http_port: int, metrics_port: int) -> tuple[str, ...]:
+    """Return the arguments of start-riva for its ports of HTTP; those that are 0 stay shut."""
+    ports = {"--http_port": http_port, "--metrics_port": metrics_port}
+    return tuple(f"{option}={port}" for option, port in ports.items() if port)
 
 
 def tls_files(settings: Settings) -> dict[str, str]:

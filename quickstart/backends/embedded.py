@@ -25,7 +25,7 @@ from importlib import metadata, util
 from typing import TYPE_CHECKING
 
 from quickstart import __version__, log, platforms
-from quickstart.backends.base import Running, read_report
+from quickstart.backends.base import Running, http_arguments, read_report, service_arguments
 from quickstart.backends.ending import explain
 from quickstart.errors import (
     OutOfResourceError,
@@ -122,7 +122,7 @@ class Embedded:
         Raises:
             OutOfResourceError: Something listens on the port already.
         """
-        _check_port(spec.host, spec.port)
+        _check_ports(spec)
         run = self._store.run
         run.mkdir(exist_ok=True)
         lock = _take_lock(run / "server.lock")
@@ -245,11 +245,14 @@ def _environment() -> dict[str, str]:
 
 def _arguments(spec: ServerSpec, repository: Path) -> list[str]:
     """Return the command line of start-riva."""
-    switches = [
-        f"--{service}_service={str(service in spec.services).lower()}"
-        for service in ("asr", "tts", "nlp")
+    return [
+        f"--riva-uri={spec.uri}",
+        f"--model_repository={repository}",
+        *service_arguments(spec),
+        *http_arguments(spec.http_port, spec.metrics_port),
+        *spec.options,
+        *spec.tls,
     ]
-    return [f"--riva-uri={spec.uri}", f"--model_repository={repository}", *switches, *spec.tls]
 
 
 def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> list[str]:
@@ -270,8 +273,19 @@ def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> l
     return lines
 
 
-def _check_port(host: str, port: int) -> None:
-    """Raise an error that names who is in the way, unless the port can be bound."""
+def _check_ports(spec: ServerSpec) -> None:
+    """Raise an error that names who is in the way, unless every port can be bound."""
+    ports = {
+        "riva_speech_api_port": spec.port,
+        "riva_speech_api_http_port": spec.http_port,
+        "server_metrics_port": spec.metrics_port,
+    }
+    for key, port in ports.items():
+        if port:
+            _check_port(spec.host, port, key)
+
+
+def _check_port(host: str, port: int, key: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -279,18 +293,18 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
-            raise _port_error(host, port, error) from error
+            raise _port_error(host, port, key, error) from error
 
 
-def _port_error(host: str, port: int, error: OSError) -> RivaQsError:
+def _port_error(host: str, port: int, key: str, error: OSError) -> RivaQsError:
     """Return the error for a port that cannot be bound."""
     owner = platforms.listener(port)
     if owner or error.errno == errno.EADDRINUSE:
         who = str(owner) if owner else "another process"
         message = f"port {port} is taken by {who}"
-        return OutOfResourceError(message, "stop it, or set riva_speech_api_port to a free port")
+        return OutOfResourceError(message, f"stop it, or set {key} to a free port")
     message = f"cannot listen on {host} port {port}: {error.strerror or error}"
-    return UsageError(message, "check riva_speech_api_host and riva_speech_api_port")
+    return UsageError(message, f"check riva_speech_api_host and {key}")
 
 
 def _take_lock(path: Path) -> int:

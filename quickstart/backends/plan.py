@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quickstart import __version__
-from quickstart.backends.base import tls_arguments, tls_files
+from quickstart.backends.base import (
+    http_arguments,
+    service_arguments,
+    tls_arguments,
+    tls_files,
+)
 from quickstart.backends.container import NO_GPU, ContainerSpec, Gpu, Mount, Port
 
 if TYPE_CHECKING:
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
 SERVER, DEPLOY = "server", "deploy"
 LABEL = "riva-qs"
-GRPC_PORT = 50051
+GRPC_PORT, HTTP_PORT, METRICS_PORT = 50051, 50000, 8002
 LISTING = "/tmp/riva-qs-listing"  # noqa: S108 - in the container, which has nothing else in it
 _TRITON_PORTS = (8000, 8001, 8002)
 _RIVA_LIMITS = (("memlock", -1), ("stack", 67108864))
@@ -130,6 +135,7 @@ def _open_server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerS
     With TLS nobody asks for its health from inside, who would need a certificate for that.
     """
     tls_mounts, tls_arguments = _tls(settings)
+    http = _open_http(spec)
     return ContainerSpec(
         name="",
         image=host.image,
@@ -137,11 +143,16 @@ def _open_server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerS
             "start-riva",
             f"--riva-uri=0.0.0.0:{GRPC_PORT}",
             f"--model_repository=/data/generations/{spec.generation}/models",
-            *_services(spec),
+            *service_arguments(spec),
+            *http_arguments(*(inside for inside, _ in http)),
+            *spec.options,
             *tls_arguments,
         ),
         mounts=(Mount(host.store, "/data", read_only=True), *tls_mounts),
-        ports=(Port(GRPC_PORT, spec.port, spec.host),),
+        ports=(
+            Port(GRPC_PORT, spec.port, spec.host),
+            *(Port(inside, outside, spec.host) for inside, outside in http if outside),
+        ),
         gpu=host.gpu,
         tmpfs=("/tmp",),  # noqa: S108 - in the container
         user=host.owner,
@@ -151,11 +162,11 @@ def _open_server(settings: Settings, spec: ServerSpec, host: Host) -> ContainerS
     )
 
 
-def _services(spec: ServerSpec) -> tuple[str, ...]:
-    """Return the arguments that say which services to run."""
-    return tuple(
-        f"--{service}_service={str(service in spec.services).lower()}"
-        for service in ("asr", "tts", "nlp")
+def _open_http(spec: ServerSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the ports of HTTP and of metrics, inside and outside; 0 where there is none."""
+    return (
+        (HTTP_PORT if spec.http_port else 0, spec.http_port),
+        (METRICS_PORT if spec.metrics_port else 0, spec.metrics_port),
     )
 
 

@@ -50,6 +50,21 @@ def wrong_port(value: int) -> str:
     return "" if 1 <= value <= 65535 else f"{value} is not a port: 1 to 65535"  # noqa: PLR2004
 
 
+def wrong_optional_port(value: int) -> str:
+    """Say what is wrong with a TCP port that may be 0, for none."""
+    return "" if value == 0 else wrong_port(value)
+
+
+def wrong_message_size(value: int) -> str:
+    """Say what is wrong with a limit of messages in MiB, which gRPC counts in 31 bits of bytes."""
+    return "" if 1 <= value < 2048 else f"{value} is no limit for messages: 1 to 2047 MiB"  # noqa: PLR2004
+
+
+def wrong_amount(value: int) -> str:
+    """Say what is wrong with a number of things of which there is at least one."""
+    return "" if value > 0 else f"{value} is too few: at least 1"
+
+
 def wrong_seconds(value: int) -> str:
     """Say what is wrong with a time limit."""
     return "" if value > 0 else f"{value} is no time to wait: at least 1"

@@ -14,10 +14,22 @@ def contradictions(settings: Settings) -> Iterator[str]:
     """Yield a sentence for every pair of keys that cannot both hold."""
     if settings.image == "riva" and settings.backend == "embedded":
         yield "backend=embedded runs no image; with image=riva, set backend=docker or auto"
-    if settings.riva_speech_api_port == settings.riva_speech_api_http_port:
-        port = settings.riva_speech_api_port
-        yield f"riva_speech_api_port and riva_speech_api_http_port are both {port}"
+    yield from _ports(settings)
     yield from _tls(settings)
+
+
+def _ports(settings: Settings) -> Iterator[str]:
+    """Yield the keys that name one port twice."""
+    names = ("riva_speech_api_port", "riva_speech_api_http_port", "server_metrics_port")
+    taken: dict[int, str] = {}
+    for name in names:
+        port = getattr(settings, name)
+        if port in taken:
+            yield f"{taken[port]} and {name} are both {port}"
+        elif port:
+            taken[port] = name
+    if settings.image == "riva" and not settings.riva_speech_api_http_port:
+        yield "image=riva needs a riva_speech_api_http_port: NVIDIA's server always has one"
 
 
 def _tls(settings: Settings) -> Iterator[str]:

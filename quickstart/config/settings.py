@@ -289,8 +289,29 @@ class Settings:
     )
     riva_speech_api_http_port: int = key(
         50000,
-        "The port of the HTTP service.",
-        check=checks.wrong_port,
+        "The port of the HTTP service: with image=open /v1/health/live, /v1/health/ready and\n"
+        "/v1/metrics; 0 for none.",
+        check=checks.wrong_optional_port,
+    )
+    server_metrics_port: int = key(
+        0,
+        "With image=open: a further port, for /metrics alone, as Prometheus reads it; 0 for none.",
+        check=checks.wrong_optional_port,
+    )
+    server_max_requests: int = key(
+        64,
+        "With image=open: how many recognitions the server takes at once; it refuses more.",
+        check=checks.wrong_amount,
+    )
+    server_max_message: int = key(
+        128,
+        "With image=open: the largest message to and from clients, in MiB.",
+        check=checks.wrong_message_size,
+    )
+    server_log_format: str = key(
+        "text",
+        "With image=open: how the server writes its log: text, or json for programs.",
+        choices=("text", "json"),
     )
     ssl_server_cert: str = key(
         "",

@@ -164,6 +164,7 @@ def place(tmp_path: Path, speech: str) -> Iterator[Place]:
         image_speech_api=speech,
         riva_daemon_speech=made.name,
         riva_speech_api_port=made.port,
+        riva_speech_api_http_port=0,
         riva_model_loc="./models-here",
         use_existing_rmirs="true",
         riva_timeout_sec=60,

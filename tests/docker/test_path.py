@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import time
+import urllib.request
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import SAID, docker, hear
+from .conftest import SAID, docker, free_port, hear
 from .conftest import SPEECH as IMAGE
 
 if TYPE_CHECKING:
@@ -106,6 +108,17 @@ def test_a_server_that_was_killed(serving: Place) -> None:
 def heard_times(text: str) -> str:
     """Return the time of a log's first line."""
     return text.split(maxsplit=1)[0]
+
+
+def test_http_is_published(deployed: Place) -> None:
+    """Health and metrics answer on the port of this machine that the configuration names."""
+    deployed.configure(riva_speech_api_http_port=free_port())
+    deployed.ok("start")
+    port = deployed.json("config", "show")["settings"]["riva_speech_api_http_port"]["value"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health/ready", timeout=10) as ready:
+        assert json.loads(ready.read()) == {"status": "ready"}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/metrics", timeout=10) as metrics:
+        assert b"process_resident_memory_bytes" in metrics.read()
 
 
 def test_a_server_that_dies_while_it_loads(deployed: Place) -> None:

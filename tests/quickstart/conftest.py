@@ -119,7 +119,8 @@ def qs(bare: CommandLine, free_port: int, recording: Path) -> Iterator[CommandLi
     """The command line, configured for the user's own archive; its server ends with the test."""
     (bare.folder / "config.env").write_text(
         f"riva_model_loc=./models-here\nuse_existing_rmirs=true\nriva_timeout_sec=60\n"
-        f"riva_speech_api_port={free_port}\nreadiness_audio={recording.name}\n"
+        f"riva_speech_api_port={free_port}\nriva_speech_api_http_port=0\n"
+        f"readiness_audio={recording.name}\n"
     )
     (bare.location / "rmir").mkdir(parents=True)
     (bare.location / "rmir" / "mine.rmir").write_bytes(b"an archive")

@@ -313,6 +313,8 @@ def test_a_default_says_what_it_depends_on(given: list[str], name: str, origin: 
     [
         ("image=riva\nbackend=embedded", "backend=embedded runs no image"),
         ("riva_speech_api_port=7\nriva_speech_api_http_port=7", "are both 7"),
+        ("server_metrics_port=50000", "riva_speech_api_http_port and server_metrics_port"),
+        ("image=riva\nriva_speech_api_http_port=0", "image=riva needs"),
         ("ssl_server_cert=a.pem", "ssl_server_cert needs ssl_server_key"),
         ("ssl_server_key=a.pem", "ssl_server_key needs ssl_server_cert"),
         ("ssl_use_mutual_auth=true", "needs ssl_server_cert, ssl_server_key, ssl_root_cert"),

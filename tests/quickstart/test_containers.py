@@ -39,6 +39,16 @@ CASES: dict[str, Case] = {
         {**X86, "riva_speech_api_host": "0.0.0.0", "riva_speech_api_port": 6000},
         plan.Host(OPEN, VOLUME),
     ),
+    "open-operated": (
+        {
+            **X86,
+            "server_metrics_port": 9102,
+            "server_max_requests": 8,
+            "server_max_message": 16,
+            "server_log_format": "json",
+        },
+        plan.Host(OPEN, VOLUME),
+    ),
     "open-tls": ({**X86, **TLS}, plan.Host(OPEN, FOLDER, owner="1000:1000")),
     "open-l4t": (
         TEGRA,

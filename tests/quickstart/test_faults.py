@@ -137,6 +137,14 @@ def test_a_port_in_use(deployed: CommandLine, free_port: int) -> None:
     assert not (deployed.location / "run" / "server.json").exists()
 
 
+@pytest.mark.parametrize("key", ["riva_speech_api_http_port", "server_metrics_port"])
+def test_a_taken_port_of_http(deployed: CommandLine, key: str) -> None:
+    """Each further port of the server is looked at beforehand, and the hint names its key."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        text = said(deployed("--set", f"{key}={other.getsockname()[1]}", "start"), 7)
+    assert f"set {key} to a free port" in text
+
+
 def test_an_address_of_another_machine(deployed: CommandLine) -> None:
     """An address that this machine does not have is a mistake in the settings."""
     for host in ("192.0.2.1", "no-such-host.invalid"):

@@ -22,6 +22,7 @@ EXAMPLES = {
     "nmt_remote_asr_service": "host:1",
     "nmt_remote_tts_service": "host:1",
     "RIVA_EULA": "accept",
+    "server_log_format": "json",
     "container_gpu_access": "cdi",
     "container_memory": "8g",
     "models_asr": "nvidia/riva/rmir_asr_conformer_en_us_str:2.19.0",
