@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from recipes.evaluate_server import read_manifest, wav
 from recipes.word_errors import distance
-from riva_speech.asr.ctc import GreedyDecoding
+from riva_speech.asr.ctc import GreedyDecoding, read
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.loading import LANGUAGE_MODEL_FILE, LEXICON_FILE, load_recognizer
 from riva_speech.asr.recognizer import OfflineRecognizer
@@ -43,7 +43,7 @@ def word_errors(decoding: Decoding, clips: Sequence[Clip], heard: Sequence[LogPr
     errors = 0
     for clip, log_probs in zip(clips, heard, strict=True):
         decoder = decoding.start()
-        decoder.accept(log_probs)
+        decoder.accept(read(decoding, decoder, log_probs))
         (best,) = decoder.end()
         errors += distance(clip.text.split(), best.text.split())
     return errors

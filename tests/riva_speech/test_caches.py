@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riva_speech.asr.acoustic import StreamingAcousticModel
+from riva_speech.asr.acoustic import StreamingAcousticModel, step
 from riva_speech.asr.pipeline import AcousticConfig
 from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
 from riva_speech.audio.features import FeatureConfig
@@ -49,11 +49,11 @@ def test_a_cache_holds_the_newest_steps(added: int, runs: int) -> None:
     cache = CacheConfig("memory", (2, CACHE_STEPS, 3), append_axis=1)
     config = StreamingConfig((CACHE_STEPS, 0), 8, 8, 1, 1, (cache,))
     graph = Counting(added)
-    model = StreamingAcousticModel(graph, graph, config)
+    model = StreamingAcousticModel(graph, graph, config, n_mels=4)
     state = model.start()
 
     for _ in range(runs):
-        model.step(state, np.zeros((4, 8), np.float32))
+        step(model, state, np.zeros((4, 8), np.float32))
 
     given_so_far = [0.0] * CACHE_STEPS + list(range(1, (runs - 1) * added + 1))
     assert graph.seen[-1] == given_so_far[-CACHE_STEPS:]

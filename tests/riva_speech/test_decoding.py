@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riva_speech.asr.ctc import GreedyDecoder, Hypothesis, Tokens
+from riva_speech.asr.ctc import GreedyDecoding, Hypothesis, Tokens, read
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.results import Result, ResultBuilder
@@ -38,9 +38,10 @@ def collapse(path: list[int]) -> list[int]:
 
 def decode(pieces: list[NDArray[np.float32]]) -> Tokens:
     """Return the greedy tokens of a stream that comes in pieces."""
-    decoder = GreedyDecoder(LETTERS)
+    decoding = GreedyDecoding(LETTERS)
+    decoder = decoding.start()
     for piece in pieces:
-        decoder.accept(piece)
+        decoder.accept(read(decoding, decoder, piece))
     (only,) = decoder.end(5)
     return only.tokens
 
@@ -65,6 +66,27 @@ def test_pieces_decode_as_the_whole(path: list[int], cuts: list[int]) -> None:
     assert tokens.ids.tolist() == whole.ids.tolist()
     assert tokens.steps.tolist() == whole.steps.tolist()
     np.testing.assert_array_equal(tokens.probabilities, whole.probabilities)
+
+
+@given(st.lists(PATHS, min_size=1, max_size=5), st.integers(1, 9), st.integers(1, 9))
+def test_streams_are_read_together_as_alone(paths: list[list[int]], size: int, cut: int) -> None:
+    """Streams of different lengths, read in one batch and taken in parts, decode as each alone."""
+    decoding = GreedyDecoding(LETTERS)
+    decoders = [decoding.start() for _ in paths]
+    scores = [log_probs(path) for path in paths]
+    for begin in range(0, max(map(len, paths)), size):
+        pieces = [one[begin : begin + size] for one in scores]
+        readings = decoding.read([decoder.carry for decoder in decoders], pieces)
+        for decoder, reading in zip(decoders, readings, strict=True):
+            at = min(cut, len(reading))
+            decoder.accept(reading.cut(0, at))
+            decoder.accept(reading.cut(at, len(reading)))
+
+    for decoder, one in zip(decoders, scores, strict=True):
+        alone = decode([one])
+        assert decoder.best().tokens.ids.tolist() == alone.ids.tolist()
+        assert decoder.best().tokens.steps.tolist() == alone.steps.tolist()
+        np.testing.assert_array_equal(decoder.best().tokens.probabilities, alone.probabilities)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riva_speech.asr import flashlight
-from riva_speech.asr.ctc import GreedyDecoding, Hypothesis
+from riva_speech.asr.ctc import GreedyDecoding, Hypothesis, read
 from riva_speech.asr.flashlight import FlashlightDecoding, Peaks
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.pipeline import FlashlightConfig
@@ -91,7 +91,7 @@ def decoding(
 def decode(decoding: Decoding, pieces: list[LogProbs], count: int = 1) -> list[Hypothesis]:
     decoder = decoding.start()
     for piece in pieces:
-        decoder.accept(piece)
+        decoder.accept(read(decoding, decoder, piece))
         decoder.best()
     return decoder.end(count)
 
@@ -241,11 +241,12 @@ def test_a_language_model_decides_what_sounds_alike(arpa: Path) -> None:
 def test_clear_words_appear_as_they_end_and_stay(arpa: Path) -> None:
     """What is heard so far begins the final words, but for a last word that may grow."""
     scores = speech(PIECES, 4, 10)
-    decoder = decoding(PIECES, FlashlightConfig(), arpa).start()
+    way = decoding(PIECES, FlashlightConfig(), arpa)
+    decoder = way.start()
     heard = []
 
     for piece in np.split(scores, len(scores)):
-        decoder.accept(piece)
+        decoder.accept(read(way, decoder, piece))
         heard.append([word.text for word in decoder.best().words])
 
     (final,) = decoder.end()
@@ -276,9 +277,9 @@ def test_utterances_of_a_stream_are_decoded_apart(arpa: Path) -> None:
     way = decoding(PIECES, FlashlightConfig(), arpa)
     decoder = way.start()
 
-    decoder.accept(one)
+    decoder.accept(read(way, decoder, one))
     decoder.end()
-    decoder.accept(other)
+    decoder.accept(read(way, decoder, other))
     (second,) = decoder.end()
 
     (alone,) = decode(way, [other])

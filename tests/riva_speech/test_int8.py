@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from riva_speech.archive import open_archive
+from riva_speech.asr.acoustic import step
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.errors import SpeechError, UnsupportedError
@@ -55,7 +56,7 @@ def steps(recognizer: Recognizer) -> NDArray[np.float32]:
     state, found = recognizer.acoustic.start(), []
     while features.shape[1]:
         size = recognizer.acoustic.wanted_frames(state)
-        found.append(recognizer.acoustic.step(state, features[:, :size]))
+        found.append(step(recognizer.acoustic, state, features[:, :size]))
         features = features[:, size:]
     return np.concatenate(found)
 

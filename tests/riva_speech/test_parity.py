@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from riva_speech.asr.acoustic import step
 from support.audio import babble
 from support.checkpoints import ARCHITECTURES, age, save_checkpoint
 from support.nemo import (
@@ -86,7 +87,7 @@ def test_streamed_log_probabilities_equal_nemo_s(pair: Pair, samples: NDArray[np
 
         while features.shape[1]:
             size = recognizer.acoustic.wanted_frames(state)
-            steps.append(recognizer.acoustic.step(state, features[:, :size]))
+            steps.append(step(recognizer.acoustic, state, features[:, :size]))
             features = features[:, size:]
 
         assert len(steps) >= len(expected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from riva_speech.archive import open_archive
+from riva_speech.asr.ctc import read
 from support.audio import babble
 from support.checkpoints import TRANSDUCERS, save_checkpoint
 from support.nemo import (
@@ -77,20 +78,41 @@ def test_a_batch_decodes_as_its_utterances_do(pair: Pair) -> None:
 def test_pieces_decode_as_the_whole_does(pair: Pair, size: int) -> None:
     """However the steps of a stream are grouped, tokens, times and posteriors are the same."""
     recognizer = pair.offline()
+    decoding = recognizer.decoding
     steps = recognizer.log_probs(recognizer.log_mel(UTTERANCES[-1]))
-    whole, pieces = recognizer.decoding.start(), recognizer.decoding.start()
-    whole.accept(steps)
+    whole, pieces = decoding.start(), decoding.start()
+    whole.accept(read(decoding, whole, steps))
 
     for begin in range(0, len(steps), size):
-        piece = steps[begin : begin + size]
-        blanks = pieces.blanks(piece)
-        assert len(blanks) == len(piece)
-        pieces.accept(piece[:1])
-        pieces.accept(piece[1:])
+        piece = read(decoding, pieces, steps[begin : begin + size])
+        assert len(piece) == len(piece.blanks) == len(piece.log_probs)
+        pieces.accept(piece.cut(0, 1))
+        pieces.accept(piece.cut(1, len(piece)))
 
     expected, found = whole.best().tokens, pieces.best().tokens
     assert found.ids.tolist() == expected.ids.tolist()
     assert found.steps.tolist() == expected.steps.tolist()
+
+
+def test_streams_are_searched_together_as_alone(pair: Pair) -> None:
+    """Streams at different places, read in one search, get the tokens that each gets alone."""
+    decoding = pair.offline().decoding
+    encoded = [pair.offline().log_probs(pair.offline().log_mel(one)) for one in UTTERANCES]
+    decoders = [decoding.start() for _ in encoded]
+
+    for begin in range(0, max(map(len, encoded)), 9):
+        going = [i for i, steps in enumerate(encoded) if begin < len(steps)]
+        pieces = [encoded[i][begin : begin + 9] for i in going]
+        readings = decoding.read([decoders[i].carry for i in going], pieces)
+        for i, reading in zip(going, readings, strict=True):
+            decoders[i].accept(reading)
+
+    for decoder, steps in zip(decoders, encoded, strict=True):
+        alone = decoding.start()
+        alone.accept(read(decoding, alone, steps))
+        found, expected = decoder.best().tokens, alone.best().tokens
+        assert found.ids.tolist() == expected.ids.tolist()
+        assert found.steps.tolist() == expected.steps.tolist()
 
 
 def test_a_checkpoint_is_built_and_checked_on_the_way(tmp_path: Path) -> None:

@@ -1,19 +1,21 @@
-"""Running an acoustic model: features in, log-probabilities out."""
+"""Running an acoustic model: features in, log-probabilities out, of several streams at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from riva_speech.asr.arena import Arena, Row, Slot
 from riva_speech.audio.features import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from riva_speech.asr.padding import Padding
     from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
     from riva_speech.audio.features import Features
     from riva_speech.sessions import Session
@@ -24,32 +26,57 @@ if TYPE_CHECKING:
 # What an empty buffer is filled with: the number that NeMo 3 fills it with.
 _EMPTY = 0.0
 _TAIL_SECONDS = 0.5
+# How many steps of its attention's cache are a stream's own: what the graph takes and gives.
+_LENGTH, _NEXT_LENGTH = "cache_last_channel_len", "cache_last_channel_next_len"
+# The feature frames that a chunk looks back to.
+_HISTORY = "history"
 
 
 class OfflineAcousticModel:
-    """Encodes whole utterances."""
+    """Encodes whole utterances, each alone until it is known how they go together."""
 
     def __init__(self, session: Session) -> None:
+        """Run a session; ``padding`` says how utterances are joined, where they can be."""
         self._session = session
+        self.padding: Padding | None = None
 
     def __call__(self, features: Features) -> LogProbs:
         """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1].
 
         A transducer's encoder gives its own steps instead, [steps, width].
         """
-        outputs = self._session.run(
-            {
-                "audio_signal": features[np.newaxis],
-                "length": np.array([features.shape[1]], np.int64),
-            }
-        )
-        return _first_of_batch(outputs)
+        steps: LogProbs = self.run(features[np.newaxis], [features.shape[1]])[0]
+        return steps
+
+    def encode(self, utterances: Sequence[Features]) -> list[LogProbs]:
+        """Encode several utterances, each [n_mels, frames], in one run where that can be."""
+        if self.padding is None or len(utterances) == 1:
+            return [self(features) for features in utterances]
+        lengths = [features.shape[1] for features in utterances]
+        encoded = self.run(joined(utterances, max(lengths)), lengths)
+        return [
+            steps[: self.padding.steps(length)]
+            for steps, length in zip(encoded, lengths, strict=True)
+        ]
+
+    def run(self, batch: Features, lengths: Sequence[int]) -> LogProbs:
+        """Run the graph on a batch, [batch, n_mels, frames]; return [batch, steps, ...]."""
+        length = np.array(lengths, np.int64)
+        return _steps_first(self._session.run({"audio_signal": batch, "length": length}))
 
 
-def _first_of_batch(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
-    """Return what a CTC model or a transducer's encoder gives, steps first."""
+def joined(signals: Sequence[Features], frames: int) -> Features:
+    """Return signals, each [n_mels, at most ``frames``], as one batch, filled up with zeros."""
+    batch = np.zeros((len(signals), signals[0].shape[0], frames), np.float32)
+    for row, signal in zip(batch, signals, strict=True):
+        row[:, : signal.shape[1]] = signal
+    return batch
+
+
+def _steps_first(outputs: Mapping[str, NDArray[Any]]) -> LogProbs:
+    """Return what a CTC model or a transducer's encoder gives, [batch, steps, ...]."""
     is_ctc = "logprobs" in outputs
-    steps: LogProbs = outputs["logprobs"][0] if is_ctc else outputs["outputs"][0].T
+    steps: LogProbs = outputs["logprobs"] if is_ctc else outputs["outputs"].transpose(0, 2, 1)
     return steps
 
 
@@ -79,14 +106,18 @@ class BufferState:
 
 @dataclass
 class EncoderState:
-    """The caches of one stream by name, with a batch dimension of 1, and its last feature frames.
+    """The place of one stream among the caches; ``began`` once it has heard a first chunk."""
 
-    ``history`` is None until the stream has begun.
-    """
+    slot: Slot
+    began: bool = False
 
-    caches: dict[str, NDArray[np.float32]]
-    channel_length: NDArray[np.int64]
-    history: Features | None = None
+
+@dataclass(frozen=True)
+class Encoded:
+    """The next steps of several streams; their states advance only once ``commit`` is called."""
+
+    steps: list[LogProbs]
+    commit: Callable[[], None] = field(repr=False)
 
 
 class StreamingModel(Protocol):
@@ -102,8 +133,21 @@ class StreamingModel(Protocol):
     def wanted_frames(self, state: Any) -> int:  # noqa: ANN401 - see above
         """Return how many new frames the next step takes."""
 
-    def step(self, state: Any, chunk: Features) -> LogProbs:  # noqa: ANN401 - see above
-        """Encode the next frames, [n_mels, t], and advance the state."""
+    def kind(self, state: Any) -> Hashable:  # noqa: ANN401 - see above
+        """Return what streams have in common whose next steps may be one run."""
+
+    def encode(self, states: Sequence[Any], chunks: Sequence[Features]) -> Encoded:
+        """Encode the next frames of streams of one kind, each [n_mels, t], in one run.
+
+        Only the last chunk of a stream may be shorter than ``wanted_frames``.
+        """
+
+
+def step(model: StreamingModel, state: Any, chunk: Features) -> LogProbs:  # noqa: ANN401 - see above
+    """Encode the next frames of one stream, [n_mels, t], and advance its state."""
+    encoded = model.encode([state], [chunk])
+    encoded.commit()
+    return encoded.steps[0]
 
 
 class BufferedAcousticModel:
@@ -114,7 +158,7 @@ class BufferedAcousticModel:
     """
 
     def __init__(self, model: OfflineAcousticModel, config: BufferConfig, normalize: str) -> None:
-        self._model = model
+        self.model = model
         self._config = config
         self._normalize = normalize
         # What is kept lags behind by the right padding, and by one step more, as in NeMo.
@@ -136,18 +180,36 @@ class BufferedAcousticModel:
         del state
         return self._config.chunk_steps * self._config.stride
 
-    def step(self, state: BufferState, chunk: Features) -> LogProbs:
-        """Encode the buffer with the next frames, [n_mels, t], at its end.
+    def kind(self, state: BufferState) -> Hashable:
+        """Return the same for all streams: every buffer has one size."""
+        del state
+        return None
 
-        Only the last chunk of a stream may be shorter than ``wanted_frames``.
-        """
-        size = self.wanted_frames(state)
+    def encode(self, states: Sequence[BufferState], chunks: Sequence[Features]) -> Encoded:
+        """Encode each stream's buffer with its next frames, [n_mels, t], at the end."""
+        size = self._config.chunk_steps * self._config.stride
+        buffers = [
+            self._moved_on(state.frames, chunk, size)
+            for state, chunk in zip(states, chunks, strict=True)
+        ]
+        heard = normalise(np.stack(buffers), self._normalize, ddof=0)
+        steps = []
+        for encoded in self.model.encode(list(heard)):
+            begin = len(encoded) - self.delay_steps - self._config.chunk_steps
+            steps.append(encoded[begin : begin + self._config.chunk_steps])
+
+        def commit() -> None:
+            for state, frames in zip(states, buffers, strict=True):
+                state.frames = frames
+
+        return Encoded(steps, commit)
+
+    @staticmethod
+    def _moved_on(frames: Features, chunk: Features, size: int) -> Features:
+        """Return a buffer with a chunk at its end, filled up where it is short."""
         missing = size - chunk.shape[1]
         filled = np.pad(chunk, ((0, 0), (0, missing)), constant_values=_EMPTY)
-        state.frames = np.concatenate([state.frames[:, size:], filled], axis=1)
-        encoded = self._model(normalise(state.frames, self._normalize, ddof=0))
-        begin = len(encoded) - self.delay_steps - self._config.chunk_steps
-        return encoded[begin : begin + self._config.chunk_steps]
+        return np.concatenate([frames[:, size:], filled], axis=1)
 
 
 class StreamingAcousticModel:
@@ -158,10 +220,19 @@ class StreamingAcousticModel:
     still look back to, and drops their steps.
     """
 
-    def __init__(self, first: Session, following: Session, config: StreamingConfig) -> None:
+    def __init__(
+        self, first: Session, following: Session, config: StreamingConfig, n_mels: int
+    ) -> None:
         self._first = first
         self._following = following
         self._config = config
+        self.arena = Arena(
+            {
+                **{cache.name: Row(cache.shape, np.float32) for cache in config.caches},
+                _LENGTH: Row((), np.int64),
+                _HISTORY: Row((n_mels, config.history_frames), np.float32),
+            }
+        )
 
     @property
     def tail_seconds(self) -> float:
@@ -174,46 +245,52 @@ class StreamingAcousticModel:
 
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""
-        return EncoderState(
-            caches={
-                cache.name: np.zeros((1, *cache.shape), np.float32) for cache in self._config.caches
-            },
-            channel_length=np.zeros(1, np.int64),
-        )
+        return EncoderState(self.arena.take())
 
     def wanted_frames(self, state: EncoderState) -> int:
         """Return how many new frames the next step takes."""
-        return self._config.first_frames if state.history is None else self._config.chunk_frames
+        return self._config.chunk_frames if state.began else self._config.first_frames
 
-    def step(self, state: EncoderState, chunk: Features) -> LogProbs:
-        """Encode the next frames, [n_mels, t], and advance the state.
+    def kind(self, state: EncoderState) -> Hashable:
+        """Return which graph takes the next step."""
+        return state.began
 
-        Only the last chunk of a stream may be shorter than ``wanted_frames``.
-        """
-        session, signal = self._first, chunk
-        if state.history is not None:
-            session, signal = self._following, np.concatenate([state.history, chunk], axis=1)
+    def encode(self, states: Sequence[EncoderState], chunks: Sequence[Features]) -> Encoded:
+        """Encode the next frames of streams that all have begun, or all have not."""
+        slots = [state.slot for state in states]
+        kept = self.arena.gather(slots)
+        history = kept.pop(_HISTORY)
         # A last, short chunk is filled up: the graph always sees one shape.
-        missing = self.wanted_frames(state) - chunk.shape[1]
-        outputs = session.run(
-            {
-                "audio_signal": np.pad(signal, ((0, 0), (0, missing)))[np.newaxis],
-                "length": np.array([signal.shape[1]], np.int64),
-                **state.caches,
-                "cache_last_channel_len": state.channel_length,
+        signal = joined(chunks, self.wanted_frames(states[0]))
+        lengths = np.array([chunk.shape[1] for chunk in chunks], np.int64)
+        session = self._first
+        if states[0].began:
+            session = self._following
+            signal = np.concatenate([history, signal], axis=2)
+            lengths += history.shape[2]
+        outputs = session.run({"audio_signal": signal, "length": lengths, **kept})
+
+        def commit() -> None:
+            following = {
+                cache.name: _next_cache(kept[cache.name], outputs[cache.next_name], cache)
+                for cache in self._config.caches
             }
-        )
-        for cache in self._config.caches:
-            given = outputs[cache.next_name]
-            state.caches[cache.name] = _next_cache(state.caches[cache.name], given, cache)
-        state.channel_length = outputs["cache_last_channel_next_len"]
-        state.history = self._last_frames(signal)
-        return _first_of_batch(outputs)[: int(outputs["encoded_lengths"][0])]
+            following[_LENGTH] = outputs[_NEXT_LENGTH]
+            following[_HISTORY] = self._last_frames(signal)
+            self.arena.scatter(slots, following)
+            for state in states:
+                state.began = True
+
+        return Encoded(_cut(_steps_first(outputs), outputs["encoded_lengths"]), commit)
 
     def _last_frames(self, signal: Features) -> Features:
-        """Return what the next chunk looks back to, behind zeros where there is not enough."""
-        kept = signal[:, -self._config.history_frames :]
-        return np.pad(kept, ((0, 0), (self._config.history_frames - kept.shape[1], 0)))
+        """Return what the next chunks look back to, behind zeros where there is not enough.
+
+        That of a stream whose last chunk was short is wrong, and never used.
+        """
+        kept = signal[..., signal.shape[2] - min(signal.shape[2], self._config.history_frames) :]
+        missing = self._config.history_frames - kept.shape[2]
+        return np.pad(kept, ((0, 0), (0, 0), (missing, 0))) if missing else kept
 
 
 def _next_cache(
@@ -226,3 +303,8 @@ def _next_cache(
     kept = np.take(cache, range(given.shape[axis], cache.shape[axis]), axis)
     newest = np.take(given, range(-min(cache.shape[axis], given.shape[axis]), 0), axis)
     return np.concatenate([kept, newest], axis)
+
+
+def _cut(batch: LogProbs, lengths: NDArray[np.int64]) -> list[LogProbs]:
+    """Return the steps of each stream that stand for its own frames."""
+    return [steps[:length] for steps, length in zip(batch, lengths.tolist(), strict=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from riva_speech.asr.acoustic import LogProbs
@@ -39,6 +41,14 @@ class Tokens:
         """Return the number of tokens."""
         return len(self.ids)
 
+    def __getitem__(self, part: slice) -> Tokens:
+        """Return some of the tokens."""
+        return Tokens(self.ids[part], self.steps[part], self.probabilities[part])
+
+    def moved(self, steps: int) -> Tokens:
+        """Return the same tokens, seen so many steps later."""
+        return Tokens(self.ids, self.steps + steps, self.probabilities)
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -53,18 +63,44 @@ class Hypothesis:
         return " ".join(word.text for word in self.words)
 
 
-class Decoder(Protocol):
-    """Turns the log-probabilities of one stream into words, utterance by utterance.
+@dataclass(frozen=True)
+class Reading:
+    """The next steps of one stream, as they were read together with those of other streams.
 
-    However a stream's steps are grouped, its utterances are the same. For a transducer the steps
-    are its encoder's, [steps, width].
+    ``log_probs`` is what the model gave, [steps, tokens + 1]; for a transducer its encoder's,
+    [steps, width]. ``blanks`` tells which steps give no token, ``tokens`` what the others give,
+    their steps counted from the first of these. ``carry`` is what the decoder needs to know when
+    the steps that follow are read.
     """
 
-    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
-        """Tell which of the next steps are blank; ``accept`` takes them afterwards, in pieces."""
+    log_probs: LogProbs
+    blanks: NDArray[np.bool_]
+    tokens: Tokens = field(default_factory=Tokens.none)
+    carry: Any = None
 
-    def accept(self, log_probs: LogProbs) -> None:
-        """Take the next steps, [steps, tokens + 1]."""
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.blanks)
+
+    def cut(self, begin: int, end: int) -> Reading:
+        """Return some of the steps."""
+        first, last = np.searchsorted(self.tokens.steps, [begin, end])
+        tokens = self.tokens[first:last].moved(-begin)
+        return Reading(self.log_probs[begin:end], self.blanks[begin:end], tokens, self.carry)
+
+
+class Decoder(Protocol):
+    """Turns the steps of one stream into words, utterance by utterance.
+
+    However a stream's steps are grouped, its utterances are the same.
+    """
+
+    @property
+    def carry(self) -> Any:  # noqa: ANN401 - of a kind that its decoding alone knows
+        """What the last reading left behind; None before the first."""
+
+    def accept(self, reading: Reading) -> None:
+        """Take the next steps."""
 
     def best(self) -> Hypothesis:
         """Return what the utterance seems to be so far."""
@@ -80,61 +116,105 @@ class Decoding(Protocol):
     def name(self) -> str:
         """Its ``--decoder_type``."""
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether taking a second of speech costs no more than the copying of it."""
+
     def start(self) -> Decoder:
         """Return the decoder of a new stream."""
 
+    def read(self, carries: Sequence[Any], steps: Sequence[LogProbs]) -> list[Reading]:
+        """Read the next steps of several streams at once; each decoder takes its reading then."""
 
-def blank_steps(log_probs: LogProbs) -> NDArray[np.bool_]:
-    """Tell where the blank, the last of a CTC model's tokens, is the most probable one."""
-    blanks: NDArray[np.bool_] = log_probs.argmax(axis=1) == log_probs.shape[1] - 1
-    return blanks
+
+def read(decoding: Decoding, decoder: Decoder, steps: LogProbs) -> Reading:
+    """Read the next steps of one stream."""
+    (reading,) = decoding.read([decoder.carry], [steps])
+    return reading
+
+
+def read_blanks(carries: Sequence[Any], steps: Sequence[LogProbs]) -> list[Reading]:
+    """Read which steps of a CTC model are blank, for decoders that look at the rest themselves.
+
+    The blank is the last of the model's tokens.
+    """
+    del carries
+    every = steps[0] if len(steps) == 1 else np.concatenate(steps)
+    blanks = every.argmax(axis=1) == every.shape[1] - 1
+    ends = np.cumsum([len(piece) for piece in steps]).tolist()
+    return [
+        Reading(piece, blanks[end - len(piece) : end])
+        for piece, end in zip(steps, ends, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class GreedyDecoding:
-    """Takes the best token of each step."""
+    """Takes the best token of each step, merges repeats, drops blanks."""
 
     vocabulary: Vocabulary
     name: str = "greedy"
+    is_quick: bool = True
 
-    def start(self) -> GreedyDecoder:
+    def start(self) -> TokenDecoder:
         """Return the decoder of a new stream."""
-        return GreedyDecoder(self.vocabulary)
+        return TokenDecoder(self.vocabulary)
+
+    def read(self, carries: Sequence[int | None], steps: Sequence[LogProbs]) -> list[Reading]:
+        """Find the tokens of several streams; each carries its last step's best token.
+
+        All steps lie one behind the other: only what stands before a stream's first is its own.
+        """
+        every = steps[0] if len(steps) == 1 else np.concatenate(steps)
+        best = every.argmax(axis=1)
+        ends = np.cumsum([len(piece) for piece in steps])
+        begins = ends - [len(piece) for piece in steps]
+        blank = self.vocabulary.blank
+        lasts = np.array([blank if carry is None else carry for carry in carries])
+        previous = np.empty_like(best)
+        previous[1:] = best[:-1]
+        heard = ends > begins
+        previous[begins[heard]] = lasts[heard]
+        blanks = best == blank
+        at = np.flatnonzero((best != previous) & ~blanks)
+        tokens = Tokens(best[at], at, np.exp(every[at, best[at]]))
+        lasts[heard] = best[ends[heard] - 1]
+        cuts = np.searchsorted(at, [begins, ends]).T.tolist()
+        return [
+            Reading(piece, blanks[begin:end], tokens[first:last].moved(-begin), carry)
+            for piece, begin, end, (first, last), carry in zip(
+                steps, begins.tolist(), ends.tolist(), cuts, lasts.tolist(), strict=True
+            )
+        ]
 
 
-class GreedyDecoder:
-    """Takes the best token of each step, merges repeats, drops blanks.
-
-    It remembers the last step, so that pieces of a stream decode as the whole would.
-    """
+class TokenDecoder:
+    """Gathers the tokens that were read, whatever read them."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        self.carry: Any = None
         self._vocabulary = vocabulary
-        self._last = vocabulary.blank
         self._steps = 0
         self._tokens = Tokens.none()
+        self._best: Hypothesis | None = None
 
-    def accept(self, log_probs: LogProbs) -> None:
-        """Take the next steps, [steps, tokens + 1]."""
-        best = log_probs.argmax(axis=1)
-        previous = np.concatenate([[self._last], best[:-1]]).astype(np.int64)
-        at = np.flatnonzero((best != previous) & (best != self._vocabulary.blank))
-        self._tokens += Tokens(best[at], at + self._steps, np.exp(log_probs[at, best[at]]))
-        if len(best):
-            self._last = int(best[-1])
-        self._steps += len(best)
-
-    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
-        """Tell which of the next steps are blank."""
-        return blank_steps(log_probs)
+    def accept(self, reading: Reading) -> None:
+        """Take the next steps."""
+        if len(reading.tokens):
+            self._tokens += reading.tokens.moved(self._steps)
+            self._best = None
+        self._steps += len(reading)
+        self.carry = reading.carry
 
     def best(self) -> Hypothesis:
         """Return what the utterance is so far."""
-        words = self._vocabulary.words(self._tokens.ids.tolist())
-        return Hypothesis(self._tokens, tuple(words))
+        if self._best is None:
+            words = self._vocabulary.words(self._tokens.ids.tolist())
+            self._best = Hypothesis(self._tokens, tuple(words))
+        return self._best
 
     def end(self, count: int = 1) -> list[Hypothesis]:
         """End the utterance; there is one hypothesis, however many are asked for."""
         ended = self.best()
-        self._tokens = Tokens.none()
+        self._tokens, self._best = Tokens.none(), None
         return [ended][:count]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.asr.ctc import Hypothesis, Tokens, blank_steps
+from riva_speech.asr.ctc import Hypothesis, Reading, Tokens, read_blanks
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.vocabulary import VocabularyType, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class FlashlightDecoding:
     """A lexicon as a trie, and a language model; what all streams share."""
 
     name = NAME
+    is_quick = False
 
     def __init__(
         self,
@@ -102,6 +103,10 @@ class FlashlightDecoding:
         search = decoder.LexiconDecoder(options, self._trie, self._model, *of_words)
         return FlashlightDecoder(search, self)
 
+    def read(self, carries: Sequence[None], steps: Sequence[LogProbs]) -> list[Reading]:
+        """Read which steps are blank; each stream searches by itself."""
+        return read_blanks(carries, steps)
+
     def _plant(self, lexicon: Lexicon) -> Any:  # noqa: ANN401 - flashlight has no types
         """Build the trie; each branch knows the best word below it.
 
@@ -154,6 +159,8 @@ def _load_model(path: Path | None, units: list[str]) -> Any:  # noqa: ANN401 - n
 class FlashlightDecoder:
     """Decodes one stream, utterance by utterance."""
 
+    carry = None
+
     def __init__(self, search: Any, decoding: FlashlightDecoding) -> None:  # noqa: ANN401
         self._search = search
         self._decoding = decoding
@@ -165,13 +172,9 @@ class FlashlightDecoder:
         self._steps = 0
         self._begin()
 
-    def blanks(self, log_probs: LogProbs) -> NDArray[np.bool_]:
-        """Tell which of the next steps are blank."""
-        return blank_steps(log_probs)
-
-    def accept(self, log_probs: LogProbs) -> None:
-        """Take the next steps, [steps, tokens + 1]."""
-        rows = np.asarray(log_probs, np.float32)
+    def accept(self, reading: Reading) -> None:
+        """Take the next steps."""
+        rows = np.asarray(reading.log_probs, np.float32)
         self._feed(self._peaks.accept(rows) if self._peaks else rows)
 
     def best(self) -> Hypothesis:

@@ -103,7 +103,9 @@ def load_recognizer(
     results = _results(config)
     if config.type == ONLINE:
         first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
-        model = StreamingAcousticModel(first, session, config.streaming)
+        model = StreamingAcousticModel(
+            first, session, config.streaming, config.acoustic.features.n_mels
+        )
         return StreamingRecognizer(config, log_mel, model, decoding, results)
     return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
 

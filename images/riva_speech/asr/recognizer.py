@@ -1,4 +1,9 @@
-"""The recognisers: one for whole utterances, one for streams."""
+"""The recognisers: one for whole utterances, one for streams.
+
+Between its samples and its words stands the model, which is run for many requests at once. So an
+utterance and a stream are objects that say what they want computed next, and take the answer: who
+drives them may run the model at once, or wait for its turn.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from riva_speech.asr.ctc import read
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.options import NOTHING_ASKED
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
     from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingModel
-    from riva_speech.asr.ctc import Decoding, Hypothesis
+    from riva_speech.asr.ctc import Decoding, Hypothesis, Reading
     from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
@@ -38,45 +49,114 @@ class OfflineRecognizer:
 
         Only beam decoders have more than one reading. Endpointing cuts nothing here.
         """
-        features = self.log_mel(samples)
-        decoder = self.decoding.start()
-        if features.shape[1]:
-            decoder.accept(self.log_probs(features))
-        seconds = len(samples) / self.config.acoustic.features.sample_rate
-        hypotheses = decoder.end(options.alternatives)
-        return self.results.build(hypotheses, is_final=True, audio_processed=seconds)
+        utterance = self.start(samples)
+        for window in utterance.windows():
+            utterance.take(self.acoustic(window))
+        return utterance.finish(options)
+
+    def start(self, samples: Samples) -> Utterance:
+        """Compute the features of samples as ``recognize`` takes them."""
+        return Utterance(self, self.log_mel(samples), len(samples))
 
     def log_probs(self, features: Features) -> LogProbs:
-        """Encode features, [n_mels, frames], in one run, or chunk by chunk where they are long.
+        """Encode features, [n_mels, frames], as ``recognize`` does."""
+        utterance = Utterance(self, features, 0)
+        for window in utterance.windows():
+            utterance.take(self.acoustic(window))
+        return utterance.log_probs()
 
-        Attention over an hour would take more memory than any machine has, so each chunk is
-        encoded with some context on both sides, whose steps are then cut off.
-        """
-        chunk = self._frames(self.config.chunk_size)
-        before = self._frames(self.config.left_padding_size)
-        after = self._frames(self.config.right_padding_size)
-        total = features.shape[1]
-        if total <= chunk:
-            return self.acoustic(features)
-        pieces = []
-        for begin in range(0, total, chunk):
-            left = min(begin, before)
-            window = features[:, begin - left : begin + chunk + after]
-            encoded = self.acoustic(window)
-            is_last = begin + chunk >= total
-            end = None if is_last else (left + chunk) // self._stride
-            pieces.append(encoded[left // self._stride : end])
-        return np.concatenate(pieces)
+    def run(self, windows: Sequence[Features]) -> list[LogProbs]:
+        """Encode windows of several utterances."""
+        return self.acoustic.encode(windows)
+
+    def kind(self, window: Features) -> Hashable:
+        """Return what windows have in common that may share a run."""
+        padding = self.acoustic.padding
+        return padding.kind(window.shape[1]) if padding else None
+
+    def cost(self, window: Features) -> float:
+        """Return the length of a window as a share of the longest that there may be."""
+        longest = self.frames(
+            self.config.left_padding_size + self.config.chunk_size + self.config.right_padding_size
+        )
+        return window.shape[1] / max(1, longest)
 
     @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
         """Feature frames an encoder step."""
         return self.config.acoustic.stride
 
-    def _frames(self, seconds: float) -> int:
+    def frames(self, seconds: float) -> int:
         """Return a duration as feature frames, rounded to whole encoder steps."""
         steps = round(1000 * seconds / self.config.acoustic.ms_per_timestep)
-        return steps * self._stride
+        return steps * self.stride
+
+
+class Utterance:
+    """One whole utterance on its way to words.
+
+    Attention over an hour would take more memory than any machine has, so what is longer than a
+    chunk is encoded in windows with some context on both sides, whose steps are then cut off.
+    """
+
+    def __init__(self, recognizer: OfflineRecognizer, features: Features, samples: int) -> None:
+        self._recognizer = recognizer
+        self._features = features
+        self._samples = samples
+        self._chunk = recognizer.frames(recognizer.config.chunk_size)
+        self._before = recognizer.frames(recognizer.config.left_padding_size)
+        self._after = recognizer.frames(recognizer.config.right_padding_size)
+        self._encoded: list[LogProbs] = []
+
+    def windows(self) -> Iterator[Features]:
+        """Return what is to be encoded, each [n_mels, frames]; ``take`` takes the answers."""
+        total = self._features.shape[1]
+        if total <= self._chunk:
+            if total:
+                yield self._features
+            return
+        for begin in range(0, total, self._chunk):
+            first = begin - min(begin, self._before)
+            yield self._features[:, first : begin + self._chunk + self._after]
+
+    def take(self, steps: LogProbs) -> None:
+        """Take the steps of the next window, and cut its context off."""
+        begin = len(self._encoded) * self._chunk
+        total = self._features.shape[1]
+        if total > self._chunk:
+            stride = self._recognizer.stride
+            left = min(begin, self._before)
+            is_last = begin + self._chunk >= total
+            steps = steps[left // stride : None if is_last else (left + self._chunk) // stride]
+        self._encoded.append(steps)
+
+    def log_probs(self) -> LogProbs:
+        """Return the steps of all windows; there is at least one."""
+        return self._encoded[0] if len(self._encoded) == 1 else np.concatenate(self._encoded)
+
+    def finish(self, options: RequestOptions = NOTHING_ASKED) -> Result:
+        """Decode what was encoded."""
+        decoding = self._recognizer.decoding
+        decoder = decoding.start()
+        if self._encoded:
+            decoder.accept(read(decoding, decoder, self.log_probs()))
+        seconds = self._samples / self._recognizer.config.acoustic.features.sample_rate
+        return self._recognizer.results.build(
+            decoder.end(options.alternatives), is_final=True, audio_processed=seconds
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a stream wants computed next.
+
+    ``windows`` are of samples, [frames, win_length]; ``state`` is the model's, and ``carry`` the
+    decoder's.
+    """
+
+    windows: NDArray[np.float32]
+    state: Any
+    carry: Any
 
 
 @dataclass(frozen=True)
@@ -93,30 +173,59 @@ class StreamingRecognizer:
         """Open a stream."""
         return Stream(self, options)
 
+    def start_whole(self, options: RequestOptions = NOTHING_ASKED) -> Stream:
+        """Open a stream for one utterance, which nothing cuts."""
+        return Stream(self, replace(options, endpointing=_NO_ENDPOINTING, interim=False))
+
     def recognize(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Result:
         """Recognise a whole utterance through a stream, without cutting it."""
-        stream = self.start(replace(options, endpointing=_NO_ENDPOINTING, interim=False))
+        stream = self.start_whole(options)
         stream.accept(samples)
         return stream.finish()
 
+    def run(self, steps: Sequence[Step]) -> list[Reading]:
+        """Compute the next steps of several streams of one kind.
+
+        Their features come from one transform, their encoder steps from one run of the model, and
+        their tokens from one search. No stream has moved on unless all have.
+        """
+        frames = [step.windows for step in steps]
+        features = self.log_mel.of_frames(frames[0] if len(frames) == 1 else np.concatenate(frames))
+        ends = np.cumsum([len(windows) for windows in frames])[:-1]
+        chunks = [features] if len(frames) == 1 else np.split(features, ends, axis=1)
+        encoded = self.acoustic.encode([step.state for step in steps], chunks)
+        readings = self.decoding.read([step.carry for step in steps], encoded.steps)
+        encoded.commit()
+        return readings
+
+    def kind(self, step: Step) -> Hashable:
+        """Return what steps have in common that may share a run."""
+        return self.acoustic.kind(step.state)
+
 
 class Stream:
-    """One stream of samples on its way to words."""
+    """One stream of samples on its way to words.
+
+    ``push`` samples, and then compute each ``next_step`` and ``take`` what it gave, until there is
+    none; ``partial`` is what is heard of an utterance that has not ended. ``accept`` and
+    ``finish`` do all that at once.
+    """
 
     def __init__(self, recognizer: StreamingRecognizer, options: RequestOptions) -> None:
         self._recognizer = recognizer
         self._options = options
         self._features = LogMelStream(recognizer.log_mel)
-        self._pending = np.zeros((recognizer.log_mel.config.n_mels, 0), np.float32)
         self._state = recognizer.acoustic.start()
         self._decoder = recognizer.decoding.start()
         self._endpointer = Endpointer(
             options.endpointing or recognizer.config.endpointing,
             recognizer.config.acoustic.ms_per_timestep,
         )
-        # What the client was last told of the utterance in progress.
+        # Whether anything was heard since the client was last told, and what that was.
+        self._news = False
         self._told = ""
         self._seemed_over = False
+        self._ending = False
         self._steps = 0
         self._samples = 0
 
@@ -125,26 +234,64 @@ class Stream:
 
         The list is empty as long as there is nothing new to tell.
         """
-        self._samples += len(samples)
-        self._pending = np.concatenate([self._pending, self._features.accept(samples)], axis=1)
-        finals: list[Result] = []
-        heard_anything = False
-        while self._pending.shape[1] >= self._wanted_frames():
-            finals += self._step(self._take_chunk())
-            heard_anything = True
-        return [*finals, *self._partial()] if heard_anything and self._options.interim else finals
+        self.push(samples)
+        finals = self._compute()
+        return [*finals, *self.partial()]
 
     def finish(self) -> Result:
         """End the stream; return its last utterance, which may have no words.
 
         Utterances that end within the last chunk are joined to it: nothing follows them.
         """
-        if self._samples:
-            self._hear_out()
-        return self._end()
+        self.end()
+        self._compute()
+        return self.last()
 
-    def _partial(self) -> list[Result]:
-        """Return what is heard of the utterance in progress, where that is news."""
+    def push(self, samples: Samples) -> None:
+        """Take samples."""
+        self._samples += len(samples)
+        self._features.push(samples)
+
+    def end(self) -> None:
+        """Say that no samples follow. The stream is heard out with silence, if it had any."""
+        self._ending = True
+        if self._samples:
+            rate = self._recognizer.config.acoustic.features.sample_rate
+            seconds = self._recognizer.acoustic.tail_seconds
+            self._features.push(np.zeros(int(seconds * rate), np.float32))
+            self._features.end()
+
+    def next_step(self) -> Step | None:
+        """Return what is to be computed next; None if more samples are wanted first."""
+        wanted = self._recognizer.acoustic.wanted_frames(self._state)
+        ready = self._features.ready
+        if ready < wanted and not (self._ending and ready):
+            return None
+        windows = self._features.take(min(wanted, ready))
+        return Step(windows, self._state, self._decoder.carry)
+
+    def take(self, reading: Reading) -> list[Result]:
+        """Take what a step gave; return the utterances that ended within it."""
+        self._news = True
+        if self._ending:
+            self._decoder.accept(reading)
+            return []
+        finals: list[Result] = []
+        first, begin = self._steps, 0
+        self._steps += len(reading)
+        for end in self._endpointer.accept(reading.blanks):
+            cut = max(begin, end - first)
+            self._decoder.accept(reading.cut(begin, cut))
+            finals.append(self.last())
+            begin = cut
+        self._decoder.accept(reading.cut(begin, len(reading)) if begin else reading)
+        return [final for final in finals if final.words]
+
+    def partial(self) -> list[Result]:
+        """Return what is heard of the utterance in progress, where that is news and wanted."""
+        if not (self._news and self._options.interim):
+            return []
+        self._news = False
         best = self._decoder.best()
         seems_over = self._endpointer.seems_over
         first_pass = seems_over and not self._seemed_over
@@ -154,41 +301,18 @@ class Stream:
         self._told = best.text
         return [replace(self._build([best], is_final=False), first_pass=first_pass)]
 
-    def _hear_out(self) -> None:
-        rate = self._recognizer.config.acoustic.features.sample_rate
-        seconds = self._recognizer.acoustic.tail_seconds
-        tail = self._features.accept(np.zeros(int(seconds * rate), np.float32))
-        self._pending = np.concatenate([self._pending, tail, self._features.finish()], axis=1)
-        while self._pending.shape[1]:
-            self._decoder.accept(self._encode(self._take_chunk()))
-
-    def _wanted_frames(self) -> int:
-        return self._recognizer.acoustic.wanted_frames(self._state)
-
-    def _take_chunk(self) -> Features:
-        size = self._wanted_frames()
-        chunk, self._pending = self._pending[:, :size], self._pending[:, size:]
-        return chunk
-
-    def _encode(self, chunk: Features) -> LogProbs:
-        return self._recognizer.acoustic.step(self._state, chunk)
-
-    def _step(self, chunk: Features) -> list[Result]:
-        """Decode a chunk, cut where utterances end."""
-        log_probs = self._encode(chunk)
-        ends = self._endpointer.accept(self._decoder.blanks(log_probs))
-        *ended, rest = np.split(log_probs, [max(0, end - self._steps) for end in ends])
-        self._steps += len(log_probs)
-        finals = []
-        for piece in ended:
-            self._decoder.accept(piece)
-            finals.append(self._end())
-        self._decoder.accept(rest)
-        return [final for final in finals if final.words]
-
-    def _end(self) -> Result:
+    def last(self) -> Result:
+        """End the present utterance."""
         self._told, self._seemed_over = "", False
         return self._build(self._decoder.end(self._options.alternatives), is_final=True)
+
+    def _compute(self) -> list[Result]:
+        """Compute whatever can be."""
+        finals: list[Result] = []
+        while step := self.next_step():
+            (reading,) = self._recognizer.run([step])
+            finals += self.take(reading)
+        return finals
 
     def _build(self, hypotheses: list[Hypothesis], *, is_final: bool) -> Result:
         rate = self._recognizer.config.acoustic.features.sample_rate

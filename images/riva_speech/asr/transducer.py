@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.asr.ctc import Hypothesis, Tokens
+from riva_speech.asr.ctc import Reading, TokenDecoder, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,30 @@ class SearchState:
     cell: NDArray[np.float32]
     position: Integers
     symbols: Integers
+
+    @classmethod
+    def joined(cls, states: Sequence[SearchState]) -> SearchState:
+        """Return one state for the utterances of several; those of each stay as they are."""
+        return cls(
+            last=np.concatenate([state.last for state in states]),
+            hidden=np.concatenate([state.hidden for state in states], axis=1),
+            cell=np.concatenate([state.cell for state in states], axis=1),
+            position=np.concatenate([state.position for state in states]),
+            symbols=np.concatenate([state.symbols for state in states]),
+        )
+
+    def parts(self) -> list[SearchState]:
+        """Return a state for each utterance, which keeps nothing of the others alive."""
+        return [
+            SearchState(
+                self.last[[index]],
+                self.hidden[:, [index]],
+                self.cell[:, [index]],
+                self.position[[index]],
+                self.symbols[[index]],
+            )
+            for index in range(len(self.last))
+        ]
 
 
 class GreedySearch:
@@ -85,7 +109,10 @@ class GreedySearch:
             found.append(self._emit(state, active, padded, lengths))
         state.position -= lengths
         who, tokens = _collect(found)
-        return [_select(tokens, who == index, 0) for index in range(len(encoded))]
+        return [
+            Tokens(tokens.ids[mine], tokens.steps[mine], tokens.probabilities[mine])
+            for mine in (who == index for index in range(len(encoded)))
+        ]
 
     def _emit(
         self, state: SearchState, active: Integers, padded: Encoded, lengths: Integers
@@ -183,63 +210,32 @@ def _collect(found: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], Tok
 
 @dataclass(frozen=True)
 class TransducerDecoding:
-    """Greedy decoding of a transducer; what all streams share."""
+    """Greedy decoding of a transducer: the streams of a batch are searched together."""
 
     search: GreedySearch
     vocabulary: Vocabulary
     name: str = "nemo"
+    is_quick: bool = True
 
-    def start(self) -> TransducerDecoder:
+    def start(self) -> TokenDecoder:
         """Return the decoder of a new stream."""
-        return TransducerDecoder(self.search, self.vocabulary)
+        return TokenDecoder(self.vocabulary)
+
+    def read(
+        self, carries: Sequence[SearchState | None], steps: Sequence[Encoded]
+    ) -> list[Reading]:
+        """Find the tokens of several streams; each carries the state of its search."""
+        alone = [self.search.start() if carry is None else carry for carry in carries]
+        together = SearchState.joined(alone)
+        found = self.search.advance(together, steps)
+        return [
+            Reading(piece, _blanks(tokens, len(piece)), tokens, state)
+            for piece, tokens, state in zip(steps, found, together.parts(), strict=True)
+        ]
 
 
-class TransducerDecoder:
-    """Decodes one stream.
-
-    Which steps are blank is known only once they are decoded, so that is done when it is asked,
-    and ``accept`` then takes the tokens of the steps that it is given.
-    """
-
-    def __init__(self, search: GreedySearch, vocabulary: Vocabulary) -> None:
-        self._search = search
-        self._vocabulary = vocabulary
-        self._state = search.start()
-        self._ahead = Tokens.none()
-        self._steps_ahead = 0
-        self._steps = 0
-        self._tokens = Tokens.none()
-
-    def blanks(self, log_probs: Encoded) -> NDArray[np.bool_]:
-        """Decode the next encoder steps, [steps, width]; tell which of them gave no token."""
-        (self._ahead,) = self._search.advance(self._state, [log_probs])
-        self._steps_ahead = len(log_probs)
-        blank = np.ones(len(log_probs), np.bool_)
-        blank[self._ahead.steps] = False
-        return blank
-
-    def accept(self, log_probs: Encoded) -> None:
-        """Take the next encoder steps, [steps, width]."""
-        if not self._steps_ahead:
-            self.blanks(log_probs)
-        taken = self._ahead.steps < len(log_probs)
-        self._tokens += _select(self._ahead, taken, self._steps)
-        self._ahead = _select(self._ahead, ~taken, -len(log_probs))
-        self._steps_ahead -= len(log_probs)
-        self._steps += len(log_probs)
-
-    def best(self) -> Hypothesis:
-        """Return what the utterance is so far."""
-        words = self._vocabulary.words(self._tokens.ids.tolist())
-        return Hypothesis(self._tokens, tuple(words))
-
-    def end(self, count: int = 1) -> list[Hypothesis]:
-        """End the utterance; there is one hypothesis, however many are asked for."""
-        ended = self.best()
-        self._tokens = Tokens.none()
-        return [ended][:count]
-
-
-def _select(tokens: Tokens, mask: NDArray[np.bool_], offset: int) -> Tokens:
-    """Return some tokens, their steps counted from elsewhere."""
-    return Tokens(tokens.ids[mask], tokens.steps[mask] + offset, tokens.probabilities[mask])
+def _blanks(tokens: Tokens, steps: int) -> NDArray[np.bool_]:
+    """Tell which of a stream's steps gave no token."""
+    blanks = np.ones(steps, np.bool_)
+    blanks[tokens.steps] = False
+    return blanks

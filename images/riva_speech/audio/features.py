@@ -137,26 +137,43 @@ class LogMelStream:
 
     def accept(self, samples: Samples) -> Features:
         """Take more samples; return the frames that are complete now, [n_mels, t]."""
-        self._pending = np.concatenate([self._pending, self._preemphasise(samples)])
-        self._received += len(samples)
-        return self._take_frames()
+        self.push(samples)
+        return self._extractor.of_frames(self.take(self.ready))
 
     def finish(self) -> Features:
         """Return the last frames, whose windows reach past the end of the signal."""
-        self._pending = np.concatenate([self._pending, np.zeros(self._half, np.float32)])
-        return self._take_frames()
+        self.end()
+        return self._extractor.of_frames(self.take(self.ready))
 
-    def _take_frames(self) -> Features:
+    @property
+    def ready(self) -> int:
+        """How many frames are complete and not taken yet."""
         config = self._extractor.config
         complete = (len(self._pending) - config.win_length) // config.hop_length + 1
-        count = min(complete, self._received // config.hop_length - self._emitted)
-        if count <= 0:
-            return np.zeros((config.n_mels, 0), np.float32)
+        return max(0, min(complete, self._received // config.hop_length - self._emitted))
+
+    def push(self, samples: Samples) -> None:
+        """Take more samples, and compute nothing of them yet."""
+        self._pending = np.concatenate([self._pending, self._preemphasise(samples)])
+        self._received += len(samples)
+
+    def end(self) -> None:
+        """Make the last frames complete: nothing follows but silence."""
+        self._pending = np.concatenate([self._pending, np.zeros(self._half, np.float32)])
+
+    def take(self, count: int) -> NDArray[np.float32]:
+        """Return the windows of the next frames, [count, win_length], as ``of_frames`` takes them.
+
+        At most ``ready`` are there. Windows of several streams may be joined into one call.
+        """
+        config = self._extractor.config
+        if not count:
+            return np.zeros((0, config.win_length), np.float32)
         windows = sliding_window_view(self._pending, config.win_length)
-        features = self._extractor.of_frames(windows[:: config.hop_length][:count])
         self._pending = self._pending[count * config.hop_length :]
         self._emitted += count
-        return features
+        taken: NDArray[np.float32] = windows[:: config.hop_length][:count]
+        return taken
 
     def _preemphasise(self, samples: Samples) -> Samples:
         """Apply y[i] = x[i] - a * x[i-1], where the signal's first sample stays as it is."""
@@ -169,14 +186,14 @@ class LogMelStream:
 
 
 def normalise(features: Features, how: str, *, ddof: int = 1) -> Features:
-    """Normalise a whole utterance's features, [n_mels, t], as NeMo's ``normalize_batch`` does.
+    """Normalise a whole utterance's features, [..., n_mels, t], as NeMo's ``normalize_batch`` does.
 
     NeMo's buffered streaming divides by the number of frames, which is a ``ddof`` of 0.
     """
-    if how == "NA" or not features.shape[1]:
+    if how == "NA" or not features.shape[-1]:
         return features
-    mean = features.mean(axis=1, keepdims=True)
+    mean = features.mean(axis=-1, keepdims=True)
     # One frame has no spread: NeMo takes 0 then.
-    spread = features.std(axis=1, ddof=ddof, keepdims=True) if features.shape[1] > 1 else 0.0
+    spread = features.std(axis=-1, ddof=ddof, keepdims=True) if features.shape[-1] > 1 else 0.0
     normalised: Features = (features - mean) / (spread + np.float32(_NORMALISATION_FLOOR))
     return normalised.astype(np.float32)

@@ -1,0 +1,149 @@
+"""Memory for what a model remembers of each stream.
+
+A cache-aware model has some numbers to keep of a stream from one step to the next. An ``Arena``
+keeps them for all streams in arrays whose first dimension is the stream's slot: a run takes the
+rows of its streams out, and puts what follows them back. So a stream costs its rows and no more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+_BLOCK_SLOTS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one stream under one name."""
+
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+
+
+class Slot:
+    """A stream's place. It is free again once nothing refers to it: however the stream ends."""
+
+    __slots__ = ("_arena", "block", "index")
+
+    def __init__(self, arena: Arena, block: int, index: int) -> None:
+        """Take a place that the arena has chosen."""
+        self._arena = arena
+        self.block = block
+        self.index = index
+
+    def __del__(self) -> None:
+        """Give the place back."""
+        self._arena.give_back(self.block, self.index)
+
+
+class Arena:
+    """Rows of zeros for new streams, in blocks that are made when needed and freed when empty.
+
+    Slots may be taken and dropped from any thread; ``gather`` and ``scatter`` belong to the one
+    thread that runs the model.
+    """
+
+    def __init__(self, rows: Mapping[str, Row], block_slots: int = _BLOCK_SLOTS) -> None:
+        """Keep such rows; nothing is allocated yet."""
+        self._rows = dict(rows)
+        self._block_slots = block_slots
+        self._blocks: dict[int, dict[str, NDArray[Any]]] = {}
+        self._live: dict[int, int] = {}
+        self._free: list[tuple[int, int]] = []
+        self._given_back: deque[tuple[int, int]] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def row_bytes(self) -> int:
+        """What one stream's rows take."""
+        return sum(
+            int(np.prod(row.shape)) * np.dtype(row.dtype).itemsize for row in self._rows.values()
+        )
+
+    @property
+    def live(self) -> int:
+        """How many slots are taken."""
+        with self._lock:
+            self._settle()
+            return sum(self._live.values())
+
+    @property
+    def capacity(self) -> int:
+        """How many slots there is memory for."""
+        return len(self._blocks) * self._block_slots
+
+    def take(self) -> Slot:
+        """Return a slot whose rows are zeros; the lowest, so that the highest blocks empty."""
+        with self._lock:
+            self._settle()
+            if not self._free:
+                self._grow()
+            block, index = heapq.heappop(self._free)
+            self._live[block] += 1
+            for array in self._blocks[block].values():
+                array[index] = 0
+        return Slot(self, block, index)
+
+    def give_back(self, block: int, index: int) -> None:
+        """Free a slot; for ``Slot`` alone.
+
+        An interpreter may drop an object at any place, that of the lock's holder among them: who
+        does not get the lock leaves the rest to the holder.
+        """
+        self._given_back.append((block, index))
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def gather(self, slots: Sequence[Slot]) -> dict[str, NDArray[Any]]:
+        """Return copies of the slots' rows, [slots, ...] under each name."""
+        return {
+            name: np.stack([self._blocks[slot.block][name][slot.index] for slot in slots])
+            for name in self._rows
+        }
+
+    def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
+        """Put rows, [slots, ...] under each name, into the slots."""
+        for name in self._rows:
+            for slot, row in zip(slots, values[name], strict=True):
+                self._blocks[slot.block][name][slot.index] = row
+
+    def _grow(self) -> None:
+        number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
+        # Zeros that nobody has written to take no memory yet.
+        self._blocks[number] = {
+            name: np.zeros((self._block_slots, *row.shape), row.dtype)
+            for name, row in self._rows.items()
+        }
+        self._live[number] = 0
+        for index in range(self._block_slots):
+            heapq.heappush(self._free, (number, index))
+
+    def _settle(self) -> None:
+        """Take up what was given back, and free blocks that are empty, but for one."""
+        while self._given_back:
+            block, index = self._given_back.popleft()
+            self._live[block] -= 1
+            heapq.heappush(self._free, (block, index))
+        empty = sorted(number for number, live in self._live.items() if not live)
+        if len(empty) < 2:  # noqa: PLR2004 - one stays for the next stream
+            return
+        for number in empty[1:]:
+            del self._blocks[number], self._live[number]
+        self._free = [place for place in self._free if place[0] in self._blocks]
+        heapq.heapify(self._free)
