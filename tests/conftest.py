@@ -47,6 +47,7 @@ def _no_engine() -> str:
 
 REQUIREMENTS: dict[str, Callable[[], str]] = {
     "nemo": lambda: "" if find_spec("nemo") else "NeMo is not installed (extra 'nemo')",
+    "grammars": lambda: "" if find_spec("pynini") else "pynini is not installed (extra 'text')",
     "recordings": lambda: (
         "" if RECORDINGS else "RIVA_TEST_RECORDINGS names no folder of recordings"
     ),

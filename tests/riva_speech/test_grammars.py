@@ -112,6 +112,7 @@ def test_what_has_no_effect_says_so_and_engine_settings_are_kept(
         (["--nn.opt_batch_size=0"], "not a positive number"),
         (["--vad_type=silero"], "voice activity detection by a model is not in this version"),
         (["--return_separate_utterances"], "gives one result"),
+        (["--wfst_tokenizer_model=x.far"], "needs --wfst_verbalizer_model"),
         (["--chunk=0.16"], "unrecognized"),
     ],
 )

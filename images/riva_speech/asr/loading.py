@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml, staging
@@ -18,7 +19,9 @@ from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
+from riva_speech.asr.sharing import Shared
 from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
+from riva_speech.asr.writer import load_writer
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError
 from riva_speech.sessions.opening import existing, opener
@@ -30,11 +33,8 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.ctc import Decoding
     from riva_speech.asr.pipeline import FlashlightConfig
+    from riva_speech.asr.writer import Writer
     from riva_speech.sessions import SessionOpener
-
-# Lexicons and language models by the files that they were read from: pipelines of one RMIR have
-# the same ones.
-Shared: TypeAlias = dict[tuple[object, ...], FlashlightDecoding]
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
         ArtifactMissingError: The repository or one of its files is missing.
         DamagedArchiveError: A file cannot be read.
     """
-    shared: Shared = {}
+    shared = Shared()
     with staging.reading(root):
         folders = [root / name for name in repository.list_models(root)]
         pipelines = [folder for folder in folders if _is_pipeline(folder)]
@@ -82,6 +82,7 @@ def load_recognizer(
     """
     version = folder / repository.VERSION
     open_session = open_session or opener(threads)
+    shared = shared or Shared()
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
     decoding: Decoding
@@ -91,16 +92,17 @@ def load_recognizer(
         search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
         decoding = TransducerDecoding(search, vocabulary)
     else:
-        decoding = _decoding(version, config, {} if shared is None else shared)
+        decoding = _decoding(version, config, shared)
     session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
+    writer = load_writer(version, config, shared)
     if config.is_buffered:
         buffered = BufferedAcousticModel(
             OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
         )
         return StreamingRecognizer(
-            config, log_mel, buffered, decoding, _results(config, buffered.delay_steps)
+            config, log_mel, buffered, decoding, _results(config, writer, buffered.delay_steps)
         )
-    results = _results(config)
+    results = _results(config, writer)
     if config.type == ONLINE:
         first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(
@@ -126,23 +128,14 @@ def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding
         )
         return GreedyDecoding(vocabulary)
     files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
-    key = (vocabulary, chosen.flashlight, *(_identity(path) for path in files))
-    if key not in shared:
-        shared[key] = _flashlight(version, vocabulary, chosen.flashlight)
-    return shared[key]
+    make = partial(_flashlight, version, vocabulary, chosen.flashlight)
+    return shared.once(files, make, vocabulary, chosen.flashlight)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what two names of one file have in common."""
-    if not path.is_file():
-        return None
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _results(config: PipelineConfig, lag: int = 0) -> ResultBuilder:
-    """Return what times words; the steps of buffered streams lag behind what was heard."""
-    return ResultBuilder(config.acoustic.ms_per_timestep, config.decoder.asr_model_delay - lag)
+def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuilder:
+    """Return what times and writes words; steps of buffered streams lag behind what was heard."""
+    delay = config.decoder.asr_model_delay - lag
+    return ResultBuilder(config.acoustic.ms_per_timestep, delay, writer)
 
 
 def _buffer(config: PipelineConfig) -> BufferConfig:

@@ -20,6 +20,8 @@ OFFLINE = "offline"
 
 # What decodes transducers; the others decode CTC models.
 TRANSDUCER_DECODER = "nemo"
+# What writes words as they were spoken, where nothing else can write them.
+VERBATIM = "verbatim"
 DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 
 _LONGEST_WINDOW_MS = 60_000
@@ -81,6 +83,19 @@ class FlashlightConfig:
             raise ValueError("beam_threshold is greater than 0")
         if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):
             raise ValueError("weights are finite")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What happens to the words of a transcript; each needs files beside the pipeline.
+
+    Where pynini, which runs grammars, is not installed, ``fallback`` is done instead, if it is set.
+    """
+
+    inverse_normalisation: bool = False
+    speech_hints: bool = False
+    profane_words: bool = False
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +196,7 @@ class PipelineConfig:
     right_padding_size: float = 0.0
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+    text: TextConfig = field(default_factory=TextConfig)
 
     @property
     def is_buffered(self) -> bool:
@@ -217,6 +233,7 @@ class PipelineConfig:
                 right_padding_size=float(values.get("right_padding_size", both)),
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
+                text=_build(TextConfig, values.get("text", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(

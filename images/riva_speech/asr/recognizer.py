@@ -142,7 +142,7 @@ class Utterance:
             decoder.accept(read(decoding, decoder, self.log_probs()))
         seconds = self._samples / self._recognizer.config.acoustic.features.sample_rate
         return self._recognizer.results.build(
-            decoder.end(options.alternatives), is_final=True, audio_processed=seconds
+            decoder.end(options.alternatives), options, is_final=True, audio_processed=seconds
         )
 
 
@@ -317,5 +317,8 @@ class Stream:
     def _build(self, hypotheses: list[Hypothesis], *, is_final: bool) -> Result:
         rate = self._recognizer.config.acoustic.features.sample_rate
         return self._recognizer.results.build(
-            hypotheses, is_final=is_final, audio_processed=self._samples / rate
+            hypotheses,
+            self._options,
+            is_final=is_final,
+            audio_processed=self._samples / rate,
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from riva_speech.asr.options import NOTHING_ASKED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from riva_speech.asr.ctc import Hypothesis
+    from riva_speech.asr.options import RequestOptions
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,48 @@ class Result:
         )
 
 
+class WriteWords(Protocol):
+    """Writes the words of a reading as a request wants them."""
+
+    def __call__(
+        self, words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
+    ) -> tuple[RecognisedWord, ...]:
+        """Return words as they are written, with their times."""
+
+
+def as_spoken(
+    words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
+) -> tuple[RecognisedWord, ...]:
+    """Return words as the model gave them, whatever is asked."""
+    del options, is_final
+    return words
+
+
 @dataclass(frozen=True)
 class ResultBuilder:
     """Turns what a decoder gives into results."""
 
     ms_per_timestep: int
     asr_model_delay: int = 0
+    write: WriteWords = as_spoken
 
     def build(
-        self, hypotheses: Sequence[Hypothesis], *, is_final: bool, audio_processed: float
+        self,
+        hypotheses: Sequence[Hypothesis],
+        options: RequestOptions = NOTHING_ASKED,
+        *,
+        is_final: bool,
+        audio_processed: float,
     ) -> Result:
         """Return the result for one utterance, of which there is at least one hypothesis.
 
         ``audio_processed`` is how many seconds of audio the client has sent; silence that follows
         a stream gives no word a later time.
         """
-        alternatives = tuple(self._alternative(one, audio_processed) for one in hypotheses)
+        spoken = (self._alternative(one, audio_processed) for one in hypotheses)
+        alternatives = tuple(
+            replace(one, words=self.write(one.words, options, is_final=is_final)) for one in spoken
+        )
         return Result(alternatives, is_final, audio_processed)
 
     def _alternative(self, hypothesis: Hypothesis, audio_processed: float) -> Alternative:

@@ -13,7 +13,7 @@ from riva_speech.asr.pipeline import (
     PipelineConfig,
 )
 from riva_speech.errors import UsageError
-from riva_speech.servicemaker.pipelines import decoders, official
+from riva_speech.servicemaker.pipelines import decoders, official, text
 
 if TYPE_CHECKING:
     import argparse
@@ -161,6 +161,7 @@ def _pipeline(
         chunk_size=chunk_size,
         decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
+        text=text.configure(options),
     )
 
 

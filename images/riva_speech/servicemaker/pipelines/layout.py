@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "speech_recognition"
 
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
-ACOUSTIC, FEATURIZER, DECODER = "acoustic_model", "featurizer", "decoder"
+ACOUSTIC, FEATURIZER, DECODER, TEXT = "acoustic_model", "featurizer", "decoder", "text"
 DEFAULT_TARGET = Target()
 # What the name of the model that begins streams ends in.
 _FIRST_SUFFIX = "-first"

@@ -41,14 +41,9 @@ _NO_EFFECT = {
     "decoder_chunk_size": "decoders take what the acoustic model gives, as it comes",
 }
 
-_TEXT = "text processing with grammars is not in this version"
 _VAD = "voice activity detection by a model is not in this version; endpoints are found by blanks"
 _SPEAKERS = "telling speakers apart is not in this version"
 REFUSED = {
-    "wfst_tokenizer_model": _TEXT,
-    "wfst_verbalizer_model": _TEXT,
-    "speech_hints_model": "speech hints are not in this version",
-    "profane_words_file": "filtering profane words is not in this version",
     "vad_type": _VAD,
     "vad_model": _VAD,
     **{

@@ -4,6 +4,7 @@ Here are its options, and an RMIR made of them and of a ``.riva``. Beside it:
 
     configuration  options -> pipelines
     decoders       the options and files of decoders
+    text           the options and files of what happens to words
     official       options that are recorded, have no effect, or are refused
     layout         what the parts are called, in an RMIR and in a repository
     tensors        their inputs and outputs
@@ -23,7 +24,7 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.families import ctc, models
-from riva_speech.servicemaker.pipelines import configuration, decoders, layout, official
+from riva_speech.servicemaker.pipelines import configuration, decoders, layout, official, text
 from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_chunks(parser)
     _add_weights(parser)
     decoders.add_arguments(parser, _boolean)
+    text.add_arguments(parser)
     official.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
@@ -82,12 +84,12 @@ def _add_chunks(parser: argparse.ArgumentParser) -> None:
         f"{configuration.OFFLINE_PADDING:g} for the chunks of longer recordings; cache-aware "
         "streams have none)"
     )
-    for name, text in (
+    for name, explained in (
         ("left_padding_size", f"context before a chunk {defaults}"),
         ("right_padding_size", f"context after a chunk {defaults}"),
         ("padding_size", "both of the two above (default: theirs)"),
     ):
-        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
+        parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=explained)
     parser.add_argument(
         "--ms_per_timestep",
         type=int,
@@ -148,6 +150,8 @@ def build(
         _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
     for name, path in decoders.artifacts(source, acoustic, options, folder).items():
         artifacts[f"{layout.DECODER}-{name}"] = path
+    for name, path in text.artifacts(options).items():
+        artifacts[f"{layout.TEXT}-{name}"] = path
     metadata = {
         "pipeline": layout.NAME,
         "weights": getattr(options, "nn.weights"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from riva_speech.asr import loading
+from riva_speech.asr import loading, writer
 from riva_speech.asr.pipeline import ONLINE
 from riva_speech.errors import UnsupportedError
 from riva_speech.repository import VERSION, ModelConfig, write_model
@@ -20,6 +20,7 @@ from riva_speech.servicemaker.pipelines.layout import (
     ACOUSTIC,
     DECODER,
     FEATURIZER,
+    TEXT,
     AcousticModel,
     acoustic_models,
 )
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 
 # Most whole utterances are some ten seconds long: engines are the fastest there.
 _USUAL_FRAMES = 1000
+# Artefacts that only some pipelines have; they are deployed by their own names.
+_OPTIONAL = (
+    *(f"{DECODER}-{name}" for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE)),
+    *(f"{TEXT}-{name}" for name in writer.FILES),
+)
 # What Triton's Python backend loads; the Python that it starts must have this package.
 _MODEL_FILE = "model.py"
 _PIPELINE_CODE = (
@@ -178,9 +184,9 @@ def write_pipeline(
     version = write_model(folder, config)
     rmir.extract(f"{FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
     rmir.extract(f"{DECODER}-{ctc.VOCABULARY}", version / loading.VOCABULARY_FILE)
-    for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE):
-        if f"{DECODER}-{name}" in rmir.names:
-            _extract_shared(rmir, f"{DECODER}-{name}", version / name)
+    for artifact in _OPTIONAL:
+        if artifact in rmir.names:
+            _extract_shared(rmir, artifact, version / artifact.partition("-")[2])
     text = yaml.safe_dump(pipeline.to_mapping(), sort_keys=False)
     (version / loading.PIPELINE_FILE).write_text(text)
     (version / _MODEL_FILE).write_text(_PIPELINE_CODE)

@@ -1,0 +1,136 @@
+"""Grammars as finite-state transducers: running them with pynini, the one importer of it.
+
+A FAR file (OpenFst's archive) holds transducers over bytes, by name. Compiled grammars are read by
+OpenFst itself, so they are to come only from where one would take programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from riva_speech.errors import DamagedArchiveError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+REQUIREMENT = "pynini>=2.1.6"
+
+# Passing over a word that no phrase asks for; what is rewritten costs less.
+_WORD_COST = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One step of a transducer's path: the byte that it reads, and the one that it writes.
+
+    Either is 0 where there is none.
+    """
+
+    read: int
+    written: int
+
+
+def is_available() -> bool:
+    """Whether pynini is installed."""
+    return find_spec("pynini") is not None
+
+
+def require() -> None:
+    """Refuse where pynini is not installed.
+
+    Raises:
+        UnsupportedError: It is not.
+    """
+    if not is_available():
+        raise UnsupportedError(
+            "text grammars (--wfst_tokenizer_model, --wfst_verbalizer_model, "
+            "--speech_hints_model) need pynini, which is not installed",
+            hint=f"pip install '{REQUIREMENT}' (Linux on x86-64), or build the pipeline with "
+            "--wfst_fallback=verbatim",
+        )
+
+
+def read_far(path: Path) -> dict[str, Any]:
+    """Return the transducers of a FAR file, by their names.
+
+    Raises:
+        UnsupportedError: pynini is not installed.
+        DamagedArchiveError: The file is no FAR, or holds nothing.
+    """
+    require()
+    import pynini  # noqa: PLC0415 - optional, and large
+
+    try:
+        found = dict(_entries(pynini.Far(str(path))))
+    except (OSError, RuntimeError) as error:
+        raise DamagedArchiveError(
+            f"{path} is not a file of grammars that OpenFst reads: {error}",
+            hint="give a .far file, such as NeMo's text processing exports",
+        ) from error
+    if not found:
+        raise DamagedArchiveError(f"{path} holds no grammar")
+    return found
+
+
+def _entries(far: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - pynini has no types
+    while not far.done():
+        yield far.get_key(), far.get_fst().copy()
+        far.next()
+
+
+def best_path(text: str, fst: Any) -> list[Pair] | None:  # noqa: ANN401 - pynini has no types
+    """Return the cheapest path of a text through a transducer, or None where there is none."""
+    import pynini  # noqa: PLC0415 - as above
+
+    try:
+        path = pynini.shortestpath(pynini.compose(pynini.escape(text), fst))
+    except RuntimeError:  # what pynini says where no path is left
+        return None
+    state = path.start()
+    if state < 0:
+        return None
+    pairs = []
+    while path.num_arcs(state):
+        arc = next(iter(path.arcs(state)))
+        pairs.append(Pair(arc.ilabel, arc.olabel))
+        state = arc.nextstate
+    return pairs
+
+
+def written(pairs: Sequence[Pair]) -> str:
+    """Return what a path writes."""
+    return bytes(pair.written for pair in pairs if pair.written).decode(errors="replace")
+
+
+def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
+    """Return the transducer that rewrites the classes in phrases, and passes over other words.
+
+    Args:
+        phrases: Words, and names of ``classes``, with spaces between them.
+        classes: For each name the transducer from what is said to what is written.
+    """
+    import pynini  # noqa: PLC0415 - as above
+
+    word = pynini.closure(pynini.union(*(pynini.escape(chr(one)) for one in _WORD_BYTES)), 1)
+    other = word + pynini.accep("", weight=_WORD_COST)
+    spoken = [_phrase(phrase, classes) for phrase in phrases]
+    unit = pynini.union(other, *spoken)
+    return (unit + pynini.closure(pynini.accep(" ") + unit)).optimize()
+
+
+# Every byte but 0, which stands for none, and white space.
+_WORD_BYTES = [one for one in range(1, 256) if not chr(one).isspace()]
+
+
+def _phrase(phrase: str, classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
+    import pynini  # noqa: PLC0415 - as above
+
+    parts = [classes[one] if one in classes else pynini.escape(one) for one in phrase.split()]
+    fst = pynini.accep(parts[0]) if isinstance(parts[0], str) else parts[0].copy()
+    for part in parts[1:]:
+        fst += pynini.accep(" ")
+        fst += part
+    return fst
