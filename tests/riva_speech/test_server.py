@@ -194,7 +194,7 @@ def test_an_unavailable_model_is_told_in_riva_s_words(asr: riva.client.ASRServic
     ("audio", "values", "said"),
     [
         (b"", {}, "empty audio"),
-        (b"hello world, this is no audio", {}, "no WAV or FLAC header"),
+        (b"hello world, this is no audio", {}, "no WAV, FLAC or Ogg header"),
         (
             wav(SAMPLES),
             {"sample_rate_hertz": 8000},
@@ -204,7 +204,7 @@ def test_an_unavailable_model_is_told_in_riva_s_words(asr: riva.client.ASRServic
         (pcm16(SAMPLES), {"sample_rate_hertz": 4000}, "out of range"),
         (pcm16(SAMPLES), {"sample_rate_hertz": -5}, "invalid sample rate"),
         (pcm16(SAMPLES), {"audio_channel_count": 2}, "mono"),
-        (pcm16(SAMPLES), {"encoding": riva_audio_pb2.OGGOPUS}, "encoding 4 is not supported"),
+        (pcm16(SAMPLES), {"encoding": riva_audio_pb2.OGGOPUS}, "config format doesn't match"),
         (pcm16(SAMPLES), {"encoding": 77}, "encoding 77 is not supported"),
     ],
 )

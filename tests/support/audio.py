@@ -38,16 +38,29 @@ def wav(samples: Samples, rate: int = 16000, channels: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def flac(samples: Samples, rate: int = 16000) -> bytes:
-    """Return samples as a FLAC file of 16 bits, made by ffmpeg's encoder."""
+def encoded(container: str, codec: str, samples: Samples, rate: int, form: str = "s16") -> bytes:
+    """Return samples as a file of ffmpeg's encoders; ``form`` is the samples' on their way."""
     import av  # noqa: PLC0415 - few tests need it
 
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=rate, layout="mono", format="s16")
-        data = np.frombuffer(pcm16(samples), "<i2").reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(data, format="s16", layout="mono")
+    with av.open(buffer, "w", format=container) as file:
+        stream = file.add_stream(codec, rate=rate, layout="mono", format=form)
+        if form == "s16":
+            data = np.frombuffer(pcm16(samples), "<i2")
+        else:  # 24 bits, in the upper ones of 32
+            data = np.round(samples * 2**23).astype("<i4") << 8
+        frame = av.AudioFrame.from_ndarray(data.reshape(1, -1), format=form, layout="mono")
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
+            file.mux(packet)
     return buffer.getvalue()
+
+
+def flac(samples: Samples, rate: int = 16000) -> bytes:
+    """Return samples as a FLAC file of 16 bits."""
+    return encoded("flac", "flac", samples, rate)
+
+
+def ogg_opus(samples: Samples, rate: int = 16000) -> bytes:
+    """Return samples as an Ogg file of Opus."""
+    return encoded("ogg", "libopus", samples, rate)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MIN_SAMPLE_RATE = 8000
-MAX_SAMPLE_RATE = 48000
+MAX_SAMPLE_RATE = 96_000
 # What a client is told wherever more than one channel shows: in its request, header or frames.
 MONO_ONLY = "Only mono audio supported."
 
@@ -16,21 +16,37 @@ class AudioError(ValueError):
 
 
 class Encoding(Enum):
-    """The encodings that can be decoded."""
+    """The encodings that can be decoded; the names are those of Riva's ``AudioEncoding``."""
 
     LINEAR_PCM = "LINEAR_PCM"
     FLAC = "FLAC"
     MULAW = "MULAW"
+    OGGOPUS = "OGGOPUS"
     ALAW = "ALAW"
+
+
+class SampleType(Enum):
+    """How one sample of linear PCM is written, always with its lowest byte first."""
+
+    UNSIGNED_8 = "u8"
+    SIGNED_16 = "s16"
+    SIGNED_24 = "s24"
+    SIGNED_32 = "s32"
+    FLOAT_32 = "f32"
+    FLOAT_64 = "f64"
 
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """An encoding with its sample rate in Hz and number of channels."""
+    """An encoding with its sample rate in Hz and number of channels.
+
+    ``sample_type`` is that of linear PCM; without a header it is 16 bits.
+    """
 
     encoding: Encoding
     sample_rate: int
     channels: int = 1
+    sample_type: SampleType = SampleType.SIGNED_16
 
     def check(self) -> None:
         """Check that this can be recognised.

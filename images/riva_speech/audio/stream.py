@@ -13,16 +13,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 
-from riva_speech.audio import wav
-from riva_speech.audio.codecs import Decoder, decoder_for
+from riva_speech.audio import flac, ogg, opus, wav
+from riva_speech.audio.codecs import decoder_for
 from riva_speech.audio.encoding import AudioError, AudioFormat, Encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from riva_speech.audio.codecs import Decoder
     from riva_speech.audio.features import Samples
 
 _MAGIC_BYTES = 12
-_FLAC_HEADER_BYTES = 42  # "fLaC" and the STREAMINFO block, which always comes first
+_FLAC_MAGIC = b"fLaC"
+_MAGICS = (*wav.MAGICS, _FLAC_MAGIC, ogg.MAGIC)
+_HAVE_HEADERS = (Encoding.FLAC, Encoding.OGGOPUS)
 _MISMATCH = "Error: config format doesn't match with header format"
+# Some bytes of a codec may stand for hours of silence: a message ends here.
+MAX_MESSAGE_SECONDS = 2 * 3600
 
 
 @dataclass(frozen=True)
@@ -40,20 +47,29 @@ class DeclaredFormat:
         """
         if self.encoding not in (None, found.encoding):
             raise AudioError(_MISMATCH)
-        if self.sample_rate not in (0, found.sample_rate):
+        # Opus has no rate of its own: each client says another.
+        has_rate = found.encoding is not Encoding.OGGOPUS
+        if has_rate and self.sample_rate not in (0, found.sample_rate):
             raise AudioError(_MISMATCH)
 
 
 class AudioStream:
-    """Decodes and resamples one stream.
+    """Decodes and resamples one stream, of which at most ``max_seconds`` come at once.
 
     Raises:
         AudioError: From any method, with the sentence that the client should read.
     """
 
-    def __init__(self, declared: DeclaredFormat, target_rate: int) -> None:
+    def __init__(
+        self,
+        declared: DeclaredFormat,
+        target_rate: int,
+        *,
+        max_seconds: int = MAX_MESSAGE_SECONDS,
+    ) -> None:
         self._declared = declared
         self._target_rate = target_rate
+        self._max_seconds = max_seconds
         self._header = b""
         self._left: int | None = None
         self._decoder: Decoder | None = None
@@ -65,7 +81,7 @@ class AudioStream:
             data = self._open(data)
         if self._decoder is None:
             return np.zeros(0, np.float32)
-        return self._resample(self._decoder.decode(self._within_data(data)), last=False)
+        return self._gather(self._decoder.decode(self._within_data(data)))
 
     def finish(self) -> Samples:
         """End the stream and return its last samples."""
@@ -73,7 +89,8 @@ class AudioStream:
             if not self._header:
                 return np.zeros(0, np.float32)
             raise AudioError("Error: the audio ends within its header.")
-        return self._resample(self._decoder.finish(), last=True)
+        left = self._gather(self._decoder.finish())
+        return np.concatenate([left, self._resample(np.zeros(0, np.float32), last=True)])
 
     def _open(self, data: bytes) -> bytes:
         """Gather bytes until the format is known; return those that are audio."""
@@ -81,17 +98,18 @@ class AudioStream:
         if len(self._header) < _MAGIC_BYTES and not self._declared_is_enough(self._header):
             return b""
         magic = self._header[:4]
-        if magic == b"RIFF" and self._header[8:12] == b"WAVE":
+        if magic in wav.MAGICS and self._header[8:12] == b"WAVE":
             return self._open_wav()
-        if magic == b"fLaC":
+        if magic == _FLAC_MAGIC:
             return self._open_flac()
-        if magic == b"OggS":
-            raise AudioError("Error: OGGOPUS encoding is not supported yet.")
+        if magic == ogg.MAGIC:
+            self._use(AudioFormat(Encoding.OGGOPUS, opus.SAMPLE_RATE))
+            return self._header
         return self._open_bare()
 
     def _declared_is_enough(self, beginning: bytes) -> bool:
         """Whether bytes too few for a header cannot become one."""
-        return not any(m.startswith(beginning[:4]) for m in (b"RIFF", b"fLaC", b"OggS"))
+        return not any(magic.startswith(beginning[:4]) for magic in _MAGICS)
 
     def _open_wav(self) -> bytes:
         header = wav.parse_header(self._header)
@@ -102,7 +120,7 @@ class AudioStream:
         return self._header[header.data_offset :]
 
     def _open_flac(self) -> bytes:
-        if len(self._header) < _FLAC_HEADER_BYTES:
+        if len(self._header) < flac.STREAM_HEADER_BYTES:
             return b""
         # STREAMINFO: 20 bits of sample rate, then 3 of channels - 1 (RFC 9639, section 8.2).
         (bits,) = struct.unpack_from(">I", self._header, 18)
@@ -110,11 +128,11 @@ class AudioStream:
         return self._header
 
     def _open_bare(self) -> bytes:
-        if self._declared.encoding is Encoding.FLAC:
+        if self._declared.encoding in _HAVE_HEADERS:
             raise AudioError(_MISMATCH)
         if not self._declared.sample_rate:
             raise AudioError(
-                "Error: the audio has no WAV or FLAC header, and no sample_rate_hertz was given."
+                "Error: the audio has no WAV, FLAC or Ogg header, and sample_rate_hertz is not set."
             )
         encoding = self._declared.encoding or Encoding.LINEAR_PCM
         self._use(AudioFormat(encoding, self._declared.sample_rate))
@@ -123,7 +141,7 @@ class AudioStream:
     def _use(self, audio_format: AudioFormat) -> None:
         self._declared.agree(audio_format)
         audio_format.check()
-        self._decoder = decoder_for(audio_format.encoding)
+        self._decoder = decoder_for(audio_format)
         if audio_format.sample_rate != self._target_rate:
             self._resampler = soxr.ResampleStream(
                 audio_format.sample_rate, self._target_rate, 1, dtype="float32"
@@ -136,6 +154,18 @@ class AudioStream:
         data = data[: self._left]
         self._left -= len(data)
         return data
+
+    def _gather(self, pieces: Iterable[Samples]) -> Samples:
+        """Resample what a decoder gives, as long as it is no more than a message may hold."""
+        kept, left = [np.zeros(0, np.float32)], self._max_seconds * self._target_rate
+        for piece in pieces:
+            kept.append(self._resample(piece, last=False))
+            left -= len(kept[-1])
+            if left < 0:
+                raise AudioError(
+                    f"Error: a message holds more than {self._max_seconds} s of audio."
+                )
+        return np.concatenate(kept)
 
     def _resample(self, samples: Samples, *, last: bool) -> Samples:
         if self._resampler is None:

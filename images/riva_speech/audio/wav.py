@@ -5,14 +5,20 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from riva_speech.audio.encoding import AudioError, AudioFormat, Encoding
+from riva_speech.audio.encoding import AudioError, AudioFormat, Encoding, SampleType
 
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
-_ENCODINGS = {
-    (_PCM, 16): Encoding.LINEAR_PCM,
-    (_ALAW, 8): Encoding.ALAW,
-    (_MULAW, 8): Encoding.MULAW,
+_SAMPLE_TYPES = {
+    (_PCM, 8): SampleType.UNSIGNED_8,
+    (_PCM, 16): SampleType.SIGNED_16,
+    (_PCM, 24): SampleType.SIGNED_24,
+    (_PCM, 32): SampleType.SIGNED_32,
+    (_FLOAT, 32): SampleType.FLOAT_32,
+    (_FLOAT, 64): SampleType.FLOAT_64,
 }
+_COMPANDED = {(_ALAW, 8): Encoding.ALAW, (_MULAW, 8): Encoding.MULAW}
+# The second is that of files over 4 GiB: their sizes stand in a chunk that is not needed here.
+MAGICS = (b"RIFF", b"RF64")
 _RIFF_BYTES = 12
 _CHUNK_BYTES = 8
 # Headers of ordinary files end within some hundred bytes; lists of cue points may take more.
@@ -45,7 +51,7 @@ def parse_header(data: bytes) -> WavHeader | None:
         body = position + _CHUNK_BYTES
         if name == b"data":
             if audio_format is None:
-                raise AudioError("the WAV header has no format before its data")
+                raise AudioError("Error: the WAV header has no format before its data.")
             return WavHeader(audio_format, body, None if size in (0, 0xFFFFFFFF) else size)
         if name == b"fmt ":
             if len(data) < body + size:
@@ -53,19 +59,21 @@ def parse_header(data: bytes) -> WavHeader | None:
             audio_format = _parse_format(data[body : body + size])
         position = body + size + size % 2
     if max(position, len(data)) > _MAX_HEADER_BYTES:
-        raise AudioError("the WAV header does not end")
+        raise AudioError("Error: the WAV header does not end.")
     return None
 
 
 def _parse_format(chunk: bytes) -> AudioFormat:
     if len(chunk) < struct.calcsize("<HHIIHH"):
-        raise AudioError("the WAV header is cut short")
+        raise AudioError("Error: the WAV header is cut short.")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
     if tag == _EXTENSIBLE and len(chunk) >= 26:  # noqa: PLR2004 - the sub-format's offset and size
         (tag,) = struct.unpack_from("<H", chunk, 24)
-    if (tag, bits) not in _ENCODINGS:
-        raise AudioError(
-            f"WAV audio of format {tag:#06x} with {bits} bits is not supported: "
-            "16-bit PCM, mu-law and A-law are"
-        )
-    return AudioFormat(_ENCODINGS[tag, bits], rate, channels)
+    if (tag, bits) in _SAMPLE_TYPES:
+        return AudioFormat(Encoding.LINEAR_PCM, rate, channels, _SAMPLE_TYPES[tag, bits])
+    if (tag, bits) in _COMPANDED:
+        return AudioFormat(_COMPANDED[tag, bits], rate, channels)
+    raise AudioError(
+        f"Error: WAV audio of format {tag:#06x} with {bits} bits is not supported: "
+        "PCM of 8 to 32 bits, floats, mu-law and A-law are."
+    )
