@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.asr.loading import load_recognizer
+from riva_speech.asr.sharing import Shared
 from riva_speech.errors import SpeechError
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.pipelines import layout, writing
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from riva_speech.asr.loading import Recognizer, Shared
+    from riva_speech.asr.loading import Recognizer
     from riva_speech.audio.features import Samples
     from riva_speech.servicemaker.agreement import Agreement
     from riva_speech.servicemaker.targets import Accuracy
@@ -78,7 +79,7 @@ def judge(
         ArtifactMissingError: There is nothing at one of the recordings' paths.
         UsageError: One of them is none.
     """
-    shared: Shared = {}
+    shared = Shared()
     one, other = (_recognizer(pipeline, graphs, shared) for graphs in (plain, lowered))
     sounds = agreement.load_sounds(accuracy.recordings, one.config.acoustic.features.sample_rate)
     found = agreement.compare(_heard(one, sounds), _heard(other, sounds))
