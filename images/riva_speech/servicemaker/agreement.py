@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riva_speech.asr.acoustic import OfflineAcousticModel
+from riva_speech.asr.acoustic import OfflineAcousticModel, step
 from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.audio.encoding import AudioError
 from riva_speech.audio.stream import DeclaredFormat, decode_all
@@ -72,7 +72,7 @@ def encoded(recognizer: Recognizer, samples: Samples) -> LogProbs:
     state, steps = recognizer.acoustic.start(), []
     while features.shape[1]:
         size = recognizer.acoustic.wanted_frames(state)
-        steps.append(recognizer.acoustic.step(state, features[:, :size]))
+        steps.append(step(recognizer.acoustic, state, features[:, :size]))
         features = features[:, size:]
     return np.concatenate(steps)
 
