@@ -136,7 +136,7 @@ def _serve(suite: Suite, spec: ServerSpec) -> tuple[Running, str]:
     for line in suite.backend.plan(spec)[1:]:
         suite.console.note(line)
     repository = suite.store.repository(spec.generation).relative_to(suite.store.root)
-    return suite.backend.serve(spec, str(repository)), how
+    return suite.backend.serve(spec, str(repository), suite.console.note), how
 
 
 def _await(suite: Suite, probe: health.ServiceProbe, *, started: bool) -> health.Health:

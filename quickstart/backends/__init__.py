@@ -37,4 +37,4 @@ def choose(settings: Settings, store: Store) -> tuple[Backend, str]:
         return docker.connect(settings, store.name), why
     from quickstart.backends.embedded import Embedded
 
-    return Embedded(store), why
+    return Embedded(store, silence=settings.deploy_silence_sec), why

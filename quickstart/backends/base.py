@@ -222,8 +222,11 @@ class Backend(Protocol):
         """Say in detail what `serve` would run."""
         ...
 
-    def serve(self, spec: ServerSpec, repository: str) -> Running:
-        """Start a server on a repository of the model location, and return at once."""
+    def serve(self, spec: ServerSpec, repository: str, report: Callable[[str], None]) -> Running:
+        """Start a server on a repository of the model location, and return at once.
+
+        What keeps it from being started at once is reported.
+        """
         ...
 
     def state(self) -> Running | None:

@@ -7,31 +7,28 @@ taken for it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from typing import TYPE_CHECKING
 
 from quickstart import __version__, log, platforms
+from quickstart.backends import life, ports
 from quickstart.backends.base import Running, http_arguments, read_report, service_arguments
 from quickstart.backends.ending import explain
+from quickstart.backends.watching import Watch
 from quickstart.errors import (
-    OutOfResourceError,
     RivaQsError,
     UnsupportedError,
-    UsageError,
     from_exit_code,
 )
 
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from quickstart.console import Console
     from quickstart.store import Store
 
-DRAIN_SECONDS = 15.0
+DRAIN_SECONDS, SILENCE_SECONDS = 15.0, 3600.0
 _SECRETS = re.compile(r"(RIVA_QS_)?MODEL_DEPLOY_KEY|NGC_.*KEY|RIVA_API_KEY")
 
 
@@ -61,11 +58,16 @@ class Embedded:
     name = "embedded"
 
     def __init__(
-        self, store: Store, programs: Programs | None = None, drain: float = DRAIN_SECONDS
+        self,
+        store: Store,
+        programs: Programs | None = None,
+        drain: float = DRAIN_SECONDS,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self._store = store
         self._programs = programs or Programs()
         self._drain = drain
+        self._silence = silence
         self._child: subprocess.Popen[bytes] | None = None
 
     def engine(self) -> dict[str, str]:
@@ -101,7 +103,11 @@ class Embedded:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as child:
-            lines = _watched(child, report)
+            watch = Watch("riva-deploy", report, self._silence)
+            with _ended_with_us(child):
+                assert child.stdout is not None
+                said = (raw.decode(errors="replace").rstrip() for raw in child.stdout)
+                lines = list(watch.follow(said))
         if child.returncode:
             end = explain(child.returncode, lines, "riva-deploy")
             raise from_exit_code(end.code, f"the deploy failed: {end.cause}", end.hint)
@@ -116,16 +122,16 @@ class Embedded:
         repository = self._store.repository(spec.generation)
         return (shlex.join([*self._programs.serve, *_arguments(spec, repository)]),)
 
-    def serve(self, spec: ServerSpec, repository: str) -> Running:
+    def serve(self, spec: ServerSpec, repository: str, _report: Callable[[str], None]) -> Running:
         """Start a server in a session of its own and return at once.
 
         Raises:
             OutOfResourceError: Something listens on the port already.
         """
-        _check_ports(spec)
+        ports.check(spec)
         run = self._store.run
         run.mkdir(exist_ok=True)
-        lock = _take_lock(run / "server.lock")
+        lock = life.take(run / "server.lock")
         try:
             (run / "server.json").unlink(missing_ok=True)
             _rotate(run / "server.log", run / "server.previous.log")
@@ -156,7 +162,7 @@ class Embedded:
         if self._child is not None:
             self._child.poll()
         path = self._store.run / "server.lock"
-        if not _is_held(path):
+        if not life.is_held(path):
             return None
         with suppress(OSError, ValueError, TypeError):
             return Running(**json.loads((self._store.run / "server.json").read_text("utf-8")))
@@ -255,14 +261,11 @@ def _arguments(spec: ServerSpec, repository: Path) -> list[str]:
     ]
 
 
-def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> list[str]:
-    """Report a program's lines as they come, and end it when we are interrupted."""
-    lines: list[str] = []
-    assert child.stdout is not None
+@contextmanager
+def _ended_with_us(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a program when we are interrupted, or give it up."""
     try:
-        for raw in child.stdout:
-            lines.append(raw.decode(errors="replace").rstrip())
-            report(lines[-1])
+        yield
         child.wait()
     except BaseException:
         child.terminate()
@@ -270,75 +273,6 @@ def _watched(child: subprocess.Popen[bytes], report: Callable[[str], None]) -> l
             child.wait(5)
         child.kill()
         raise
-    return lines
-
-
-def _check_ports(spec: ServerSpec) -> None:
-    """Raise an error that names who is in the way, unless every port can be bound."""
-    ports = {
-        "riva_speech_api_port": spec.port,
-        "riva_speech_api_http_port": spec.http_port,
-        "server_metrics_port": spec.metrics_port,
-    }
-    for key, port in ports.items():
-        if port:
-            _check_port(spec.host, port, key)
-
-
-def _check_port(host: str, port: int, key: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError as error:
-            raise _port_error(host, port, key, error) from error
-
-
-def _port_error(host: str, port: int, key: str, error: OSError) -> RivaQsError:
-    """Return the error for a port that cannot be bound."""
-    owner = platforms.listener(port)
-    if owner or error.errno == errno.EADDRINUSE:
-        who = str(owner) if owner else "another process"
-        message = f"port {port} is taken by {who}"
-        return OutOfResourceError(message, f"stop it, or set {key} to a free port")
-    message = f"cannot listen on {host} port {port}: {error.strerror or error}"
-    return UsageError(message, f"check riva_speech_api_host and {key}")
-
-
-def _take_lock(path: Path) -> int:
-    """Return a descriptor that holds a server's lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + 1
-    # A `status` looks at the lock for an instant; a server holds it for good.
-    while not _locks(descriptor, fcntl.LOCK_EX):
-        if time.monotonic() > deadline:
-            os.close(descriptor)
-            raise RivaQsError("a server runs already", "riva-qs stop ends it")
-        time.sleep(0.02)
-    return descriptor
-
-
-def _locks(descriptor: int, mode: int) -> bool:
-    """Take a lock and say whether it could be had."""
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_held(path: Path) -> bool:
-    """Say whether a server holds its lock."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _locks(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
 
 
 def _rotate(log_file: Path, previous: Path) -> None:

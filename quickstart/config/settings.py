@@ -341,6 +341,12 @@ class Settings:
         check=checks.wrong_seconds,
         variable="RIVA_TIMEOUT_SEC",
     )
+    deploy_silence_sec: int = key(
+        3600,
+        "How many seconds a deploy may say nothing before `init` ends it. Building large TensorRT\n"
+        "engines is silent for many minutes.",
+        check=checks.wrong_seconds,
+    )
     readiness_audio: str = key(
         "",
         "The recording that `start` and `status` send to see whether the service answers. Empty:\n"

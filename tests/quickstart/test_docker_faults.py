@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quickstart.backends import engine
+from quickstart.backends.engine.words import from_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +139,7 @@ def test_nonsense_in_docker_host(qs_docker: CommandLine) -> None:
 )
 def test_an_engines_words_have_a_meaning(words: str, code: int, hint: str) -> None:
     """What an engine says is kept, and gets an exit code and a next step."""
-    error = engine._from_words("the Docker Engine could not do it", words, "do it")
+    error = from_words("the Docker Engine could not do it", words, "do it")
     assert error.code == code
     assert words in error.message
     assert hint in error.hint

@@ -13,7 +13,7 @@ import quickstart
 PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
-    "docker": {"backends/engine.py"},
+    "docker": {f"backends/engine/{name}.py" for name in ("__init__", "connection", "request")},
     "typer": {"cli.py", "session.py", "store_cli.py"},
     "dotenv": {"config/layers.py"},
     "rich": {"console.py"},

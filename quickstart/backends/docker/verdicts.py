@@ -1,0 +1,63 @@
+"""What a container says of the server, or of the deploy, that is or was in it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from quickstart import log
+from quickstart.backends import plan
+from quickstart.backends.base import Exit, Running
+from quickstart.backends.ending import explain
+from quickstart.errors import OutOfResourceError, RivaQsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quickstart.backends.engine import Container
+
+SIGNALLED = 128
+STORE, ROLE = f"{plan.LABEL}.store", f"{plan.LABEL}.role"
+_NOTES = ("uri", "generation", "spec")
+
+
+def is_ours(container: Container) -> bool:
+    """Say whether riva-qs made a container."""
+    return ROLE in container.labels
+
+
+def running_in(container: Container) -> Running:
+    """Return the server that runs in a container, from its labels."""
+    labels = {name: container.labels.get(f"{plan.LABEL}.{name}", "") for name in _NOTES}
+    return Running(
+        pid=container.pid,
+        uri=labels["uri"],
+        generation=labels["generation"],
+        digest=labels["spec"],
+        started_at=container.started_at,
+        container=container.name,
+    )
+
+
+def ending(container: Container | None, lines: Sequence[str], who: str) -> Exit:
+    """Return why a container ended: what the engine says of it, else what its program said."""
+    if container is None:
+        return Exit(None, f"the container of {who} is gone: somebody removed it")
+    if container.oom_killed:
+        hint = "raise container_memory, or use a machine with more memory"
+        return Exit(OutOfResourceError.code, f"{who} was killed: out of memory", hint)
+    if container.error:
+        return Exit(None, f"the container {container.name} does not run: {container.error}")
+    if container.status == "created":
+        hint = f"docker start {container.name} shows what the engine says"
+        return Exit(None, f"the container {container.name} was made and never ran", hint)
+    code = container.exit_code
+    return explain(SIGNALLED - code if code > SIGNALLED else code, lines, who)
+
+
+def posix(stamp: str) -> float | None:
+    """Return the POSIX time of an engine's time, whose fractions have nine digits."""
+    with suppress(ValueError, RivaQsError):
+        return log.parse_since(re.sub(r"(\.\d{6})\d*", r"\1", stamp))
+    return None

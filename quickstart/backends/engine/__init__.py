@@ -1,0 +1,47 @@
+"""The one place that talks to a Docker Engine, through its SDK.
+
+words.py       what its refusals mean: members of our error tree, its own words in them
+values.py      what it tells, as values
+request.py     a container's spec as its API takes it
+connection.py  a connection; images.py, containers.py, volumes.py are the parts of its API
+"""
+
+from __future__ import annotations
+
+from quickstart.backends.engine.connection import address, open_api
+from quickstart.backends.engine.containers import Containers
+from quickstart.backends.engine.values import Container, Facts, Image, architecture, split_name
+from quickstart.backends.engine.volumes import Volumes
+from quickstart.backends.engine.words import PATIENCE, unreachable
+
+__all__ = [
+    "PATIENCE",
+    "Container",
+    "Engine",
+    "Facts",
+    "Image",
+    "architecture",
+    "connect",
+    "split_name",
+]
+
+
+class Engine(Containers, Volumes):
+    """A connection to one engine; images, containers and volumes go by their names."""
+
+
+def connect() -> Engine:
+    """Return a connection to the engine that DOCKER_HOST names, or to the local one.
+
+    Raises:
+        UnsupportedError: There is no engine.
+        NotAuthorisedError: This user may not talk to it.
+        NotReadyError: It does not answer.
+    """
+    from docker.errors import DockerException
+
+    where = address()
+    try:
+        return Engine(open_api(), where)
+    except (DockerException, OSError) as error:
+        raise unreachable(where, error) from error

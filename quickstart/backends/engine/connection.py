@@ -1,0 +1,85 @@
+"""A connection to one engine: where it is, what it says of itself, and how its errors are told."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from quickstart.backends.engine.values import parse_facts
+from quickstart.backends.engine.words import PATIENCE, from_words, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from quickstart.backends.engine.values import Facts
+
+_MISSING = 404
+
+
+class Connection:
+    """What all the parts of an engine's API share."""
+
+    def __init__(self, client: Any, address: str) -> None:  # noqa: ANN401 - the SDK's own class
+        self.api = client
+        self.address = address
+
+    def facts(self) -> Facts:
+        """Return what the engine says of itself."""
+        with self.doing("ask what it can do"):
+            return parse_facts(self.api.info())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.api.close()
+
+    def data_root(self) -> str:
+        """Return the folder where the engine keeps its data, on its own machine."""
+        with self.doing("ask where it keeps its data"):
+            return str(self.api.info().get("DockerRootDir") or "")
+
+    @contextmanager
+    def another(self, patience: int) -> Iterator[Any]:
+        """Give a connection of its own to the same engine, whose answers may take so long.
+
+        What waits there disturbs nothing that is asked here meanwhile, by another thread.
+        """
+        with closing(open_api(self.api.api_version, patience)) as client:
+            yield client
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Let an answer take its time: an engine packs a whole image before it says a word."""
+        self.api.timeout = None
+        try:
+            yield
+        finally:
+            self.api.timeout = PATIENCE
+
+    @contextmanager
+    def doing(self, what: str, *, missing: bool = False) -> Iterator[None]:
+        """Translate what the SDK raises; with `missing`, a thing that is not there is no error."""
+        from docker.errors import APIError, DockerException
+
+        try:
+            yield
+        except APIError as error:
+            if not (missing and error.response is not None and error.status_code == _MISSING):
+                words = str(error.explanation or error)
+                raise from_words(f"the Docker Engine could not {what}", words, what) from error
+        except (DockerException, OSError) as error:
+            raise unreachable(self.address, error) from error
+
+
+def address() -> str:
+    """Return where the engine is: what DOCKER_HOST names, or the local one."""
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+def open_api(version: str = "auto", patience: int = PATIENCE) -> Any:  # noqa: ANN401 - the SDK's
+    """Return the SDK's client of the engine that this user's environment names."""
+    from docker.utils import kwargs_from_env
+
+    from docker import APIClient
+
+    return APIClient(version=version, timeout=patience, **kwargs_from_env())
