@@ -24,6 +24,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 _PAUSE_PER_SECOND = 0.02
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
+_TOLD_EVERY = 15
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,19 @@ def wait(
             return Ready(health)
         if not health.alive.ok:
             return Exited(probe.ended())
-        report(health.last.detail)
+        report(_lasting(health.last.detail, time.monotonic() - began, timeout))
         settled = settled + 1 if health.last.settled else 0
         if settled == _SETTLED_AFTER or left <= 0:
             return TimedOut(health, time.monotonic() - began)
         now = time.monotonic()
         pause = max(_SHORTEST_PAUSE, min(_PAUSE_PER_SECOND * (now - began), _LONGEST_PAUSE))
         time.sleep(min(pause, max(began + timeout - now, 0)))
+
+
+def _lasting(detail: str, waited: float, timeout: float) -> str:
+    """Return what is waited for, with how long by now, which changes every so often."""
+    rounded = int(waited // _TOLD_EVERY * _TOLD_EVERY)
+    return f"{detail} ({rounded} of {timeout:.0f} s)" if rounded else detail
 
 
 def _plain(name: str) -> str:

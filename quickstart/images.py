@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from quickstart import __version__
 from quickstart.backends import engine as engines
+from quickstart.backends import plan
 from quickstart.errors import ArtifactMissingError, RivaQsError, UsageError
 from quickstart.lifecycle import Result
 from quickstart.transfer import size_text
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from quickstart.backends.engine import Engine, Image
     from quickstart.console import Console
 
-REPOSITORY = "riva-qs/speech"
 LABEL = "riva-qs.variant"
-_ARM = ("aarch64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,13 @@ class Variant:
     @property
     def image(self) -> str:
         """The name of the image that is built of it."""
-        return f"{REPOSITORY}:{__version__}-{self.name}"
+        return plan.image_of(self.name)
 
 
 def variants() -> dict[str, Variant]:
     """Return the table of base images."""
     table = json.loads((_folder() / "bases.json").read_text("utf-8"))
     return {name: Variant(name, **row) for name, row in table.items()}
-
-
-def default_name(architecture: str) -> str:
-    """Return the image that runs on an engine's architecture: on arm64 that of JetPack 6."""
-    return f"{REPOSITORY}:{__version__}-{'jetpack6' if architecture in _ARM else 'cpu'}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def _state(image: Image | None) -> str:
 
 def _native(engine: Engine) -> str:
     """Return the platform of an engine."""
-    return f"linux/{engines.architecture(engine.facts().architecture)}"
+    return f"linux/{engine.architecture}"
 
 
 def choose(variant: str, platform: str) -> Variant:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quickstart import catalog, health, store, transfer
+from quickstart import catalog, health, store
 from quickstart.audio import read_recording
 from quickstart.backends import choose
 from quickstart.backends.base import server_spec
@@ -202,8 +202,10 @@ def _checks(state: health.Health) -> dict[str, health.Check]:
 
 def _vital(name: str, value: str | int) -> str:
     """Return a fact of a running server for people."""
+    from quickstart.transfer import size_text
+
     if name == "memory_bytes":
-        return transfer.size_text(int(value))
+        return size_text(int(value))
     return str(timedelta(seconds=int(value))) if name == "uptime_s" else str(value)
 
 
@@ -232,10 +234,12 @@ def stop(suite: Suite, *, dry_run: bool = False) -> Result:
 
 def clean(suite: Suite, *, dry_run: bool = False, yes: bool = False) -> Result:
     """Remove what riva-qs made, and keep what the user put there."""
+    from quickstart.transfer import size_text
+
     here = suite.store
     made, running = here.belongings(), suite.backend.state()
     kept = sorted({place_of(archive.name) for archive in here.archives()} - set(made))
-    sizes = [f"{here.root / name} ({transfer.size_text(here.size(name))})" for name in made]
+    sizes = [f"{here.root / name} ({size_text(here.size(name))})" for name in made]
     stops = [f"stop the server ({running})"] if running else []
     others = suite.backend.belongings()
     steps = [*stops, *(f"remove {each}" for each in (*others, *sizes))]

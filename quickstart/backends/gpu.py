@@ -8,6 +8,8 @@ from quickstart.backends.container import NO_GPU, Gpu
 from quickstart.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quickstart.backends.engine import Facts
     from quickstart.config import Settings
 
@@ -19,12 +21,12 @@ _TOOLKIT = (
 )
 
 
-def choose(settings: Settings, facts: Facts, variant: str) -> tuple[Gpu, str]:
+def choose(settings: Settings, ask: Callable[[], Facts], variant: str) -> tuple[Gpu, str]:
     """Return how the containers of the settings get GPUs, and the reason.
 
     Args:
         settings: `gpus_to_use` and `container_gpu_access` decide.
-        facts: What the engine says of itself.
+        ask: Asks the engine for what it says of itself, which takes it a while.
         variant: The variant of our image; empty for another's.
 
     Raises:
@@ -39,7 +41,7 @@ def choose(settings: Settings, facts: Facts, variant: str) -> tuple[Gpu, str]:
     if settings.container_gpu_access != "auto":
         way = settings.container_gpu_access
         return Gpu(way, devices), f"GPU by {way}: container_gpu_access={way}"
-    way, why = _offered(facts, tegra=settings.riva_target_gpu_family == "tegra")
+    way, why = _offered(ask(), tegra=settings.riva_target_gpu_family == "tegra")
     if way:
         return Gpu(way, devices), f"GPU by {way}: {why}"
     if asked == "auto":

@@ -107,6 +107,16 @@ def deploy(
     )
 
 
+def image_of(variant: str) -> str:
+    """Return the name of our image of a variant."""
+    return f"riva-qs/speech:{__version__}-{variant}"
+
+
+def default_image(architecture: str) -> str:
+    """Return our image for an engine's architecture: on arm64 that of JetPack 6."""
+    return image_of("jetpack6" if architecture == "arm64" else "cpu")
+
+
 def finder(image: str, store: str) -> ContainerSpec:
     """Return the container that looks for Triton's plugins in a volume, as riva_start.sh does."""
     labels = ((f"{LABEL}.role", "finder"),)

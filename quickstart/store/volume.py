@@ -133,9 +133,9 @@ class Volume:
     def _attach(self) -> Any:  # noqa: ANN401 - a socket
         """Run the container of the agent and return its socket."""
         from quickstart.backends.container import ContainerSpec, Mount
-        from quickstart.images import default_name
+        from quickstart.backends.plan import default_image
 
-        image = self.settings.image_speech_api or default_name(self.engine.facts().architecture)
+        image = self.settings.image_speech_api or default_image(self.engine.architecture)
         labels = (("riva-qs.role", "store"), ("riva-qs.store", self.name))
         command = ("python3", "-c", _BOOT, _ROOT)
         mounts = (Mount(self.name, _ROOT),)

@@ -93,7 +93,7 @@ def test_a_server_that_never_answers(deployed: Place, hanging: str) -> None:
 
 def test_an_engine_that_stops_during_a_deploy(place: Place, hanging: str) -> None:
     """It is given up, not waited for; once it answers again, the next init clears up and works."""
-    given = ["--set", f"image_speech_api={hanging}", "--set", "deploy_silence_sec=30"]
+    given = ["--set", f"image_speech_api={hanging}", "--set", "deploy_silence_sec=9"]
     with door(place) as process:
         init = place.popen(*given, "init")
         lines_until(init, "begun")

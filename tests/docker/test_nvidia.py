@@ -62,6 +62,20 @@ def test_the_whole_path(riva: Place) -> None:
     riva.ok("clean", "--yes")
 
 
+def test_limits_that_the_engine_may_not_raise(riva: Place) -> None:
+    """Where the official limits are refused, that is one error, with the key that omits them."""
+    riva.configure(container_ulimits="true")
+    riva.ok("init")
+    if may_raise_limits():
+        riva.ok("start")
+        return
+    text = riva.fails(5, "start")
+    assert "error setting rlimit" in text
+    assert "container_ulimits=false" in text
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={riva.name}")
+    riva.ok("--set", "container_ulimits=false", "start")
+
+
 def test_the_enterprise_key_reaches_the_server_alone(riva: Place) -> None:
     """RIVA_API_KEY is an environment variable of the program, and of nothing that can be seen."""
     riva.ok("init")

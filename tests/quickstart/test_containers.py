@@ -154,10 +154,10 @@ def test_memory_is_read_as_docker_does(text: str, size: int) -> None:
     assert plan.bytes_of(text) == size
 
 
-BARE = Facts("20.10.24", "x86_64", ("runc",))
-TOOLKIT = Facts("27.5.1", "x86_64", ("nvidia", "runc"))
-MODERN = Facts("29.0.0", "x86_64", ("runc",), ("nvidia.com/gpu=0", "nvidia.com/gpu=all"))
-OTHER_CDI = Facts("29.0.0", "x86_64", ("runc",), ("vendor.com/net=0",))
+BARE = Facts("20.10.24", ("runc",))
+TOOLKIT = Facts("27.5.1", ("nvidia", "runc"))
+MODERN = Facts("29.0.0", ("runc",), ("nvidia.com/gpu=0", "nvidia.com/gpu=all"))
+OTHER_CDI = Facts("29.0.0", ("runc",), ("vendor.com/net=0",))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_gpus_come_as_the_engine_offers_them(
     facts: Facts, given: dict[str, Any], variant: str, way: str, words: str
 ) -> None:
     """Device requests, the runtime of Jetson or CDI, with the reason."""
-    chosen, why = gpu.choose(Settings(**given), facts, variant)
+    chosen, why = gpu.choose(Settings(**given), lambda: facts, variant)
     assert chosen.way == way
     assert words in why
 
@@ -188,7 +188,7 @@ def test_gpus_come_as_the_engine_offers_them(
 def test_a_gpu_that_cannot_be_had_is_an_error(facts: Facts) -> None:
     """Asked for by name, a GPU is never silently left out; the fix is named."""
     with pytest.raises(UnsupportedError, match="asks for a GPU") as caught:
-        gpu.choose(Settings(image="riva", riva_target_gpu_family="non-tegra"), facts, "")
+        gpu.choose(Settings(image="riva", riva_target_gpu_family="non-tegra"), lambda: facts, "")
     assert "nvidia-ctk runtime configure" in caught.value.hint
 
 

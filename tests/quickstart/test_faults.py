@@ -188,6 +188,14 @@ def test_interrupting_init_leaves_what_was_there(
     assert not list((qs.location / "generations").iterdir())
 
 
+def test_a_deploy_that_says_nothing_is_ended(qs: CommandLine) -> None:
+    """A deploy is ended when it is silent for longer than the settings say; no draft is left."""
+    done = qs("--set", "deploy_silence_sec=2", "init", STAND_IN_DEPLOY="hang")
+    assert "has said nothing for" in done.stderr
+    assert "deploy_silence_sec" in said(done, 6)
+    assert not list((qs.location / "generations").iterdir())
+
+
 def test_two_inits_at_once(qs: CommandLine, wait_until: Callable[..., None]) -> None:
     """While one init works, a second one is told which process is at work."""
     begun = qs.popen("init", STAND_IN_DEPLOY="hang")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -85,3 +86,12 @@ def test_a_settled_no_is_not_asked_for_ever() -> None:
     assert isinstance(outcome, TimedOut)
     assert outcome.health.last == VAIN
     assert probe.asked.count("answers") == 3
+
+
+def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not change is said again every so often, with how long it has lasted."""
+    monkeypatch.setattr(health, "_TOLD_EVERY", 1)
+    reports: list[str] = []
+    health.wait(Script([(YES, NO, NO)]), 1.5, reports.append)
+    assert reports[0] == "no"
+    assert re.fullmatch(r"no \(\d+ of 2 s\)", reports[-1])

@@ -7,13 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickstart.backends import engine as engines
 from quickstart.backends import gpu, plan
 from quickstart.errors import ArtifactMissingError, UnsupportedError
 
 if TYPE_CHECKING:
     from quickstart.backends.container import Gpu
-    from quickstart.backends.engine import Engine, Facts, Image
+    from quickstart.backends.engine import Engine, Image
     from quickstart.config import Settings
 
 _JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
@@ -36,9 +35,7 @@ class Premises:
     @cached_property
     def image_name(self) -> str:
         """The image that the settings name, or ours for this machine."""
-        from quickstart.images import default_name
-
-        return self.settings.image_speech_api or default_name(self._facts.architecture)
+        return self.settings.image_speech_api or plan.default_image(self.engine.architecture)
 
     @cached_property
     def image(self) -> Image:
@@ -50,7 +47,7 @@ class Premises:
                 hint = "riva-qs init pulls it"
             where = f"the Docker Engine at {self.engine.address}"
             raise ArtifactMissingError(f"{where} has no image {self.image_name}", hint)
-        wanted = f"linux/{engines.architecture(self._facts.architecture)}"
+        wanted = f"linux/{self.engine.architecture}"
         if image.platform != wanted:
             raise UnsupportedError(
                 f"the image {image.name} is for {image.platform}, and this machine is {wanted}",
@@ -62,7 +59,7 @@ class Premises:
     def gpu(self) -> tuple[Gpu, str]:
         """How containers get GPUs, and the reason."""
         variant = self.image.labels.get(f"{plan.LABEL}.variant", "")
-        return gpu.choose(self.settings, self._facts, variant)
+        return gpu.choose(self.settings, self.engine.facts, variant)
 
     @cached_property
     def host(self) -> plan.Host:
@@ -74,10 +71,6 @@ class Premises:
         devices = tuple(d for d in _JETSON_DEVICES if Path(d).exists())
         plugins = self._plugins() if self.settings.image == "riva" else ()
         return plan.Host(self.image.name, self.store, self.gpu[0], owner, devices, plugins)
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return self.engine.facts()
 
     def _plugins(self) -> tuple[str, ...]:
         """Return the plugins for Triton that are in the store, as NVIDIA's server sees them."""

@@ -8,9 +8,11 @@ connection.py  a connection; images.py, containers.py, volumes.py are the parts 
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from quickstart.backends.engine.connection import address, open_api
 from quickstart.backends.engine.containers import Containers
-from quickstart.backends.engine.values import Container, Facts, Image, architecture, split_name
+from quickstart.backends.engine.values import Container, Facts, Image, split_name
 from quickstart.backends.engine.volumes import Volumes
 from quickstart.backends.engine.words import PATIENCE, unreachable
 
@@ -20,7 +22,6 @@ __all__ = [
     "Engine",
     "Facts",
     "Image",
-    "architecture",
     "connect",
     "split_name",
 ]
@@ -42,6 +43,8 @@ def connect() -> Engine:
 
     where = address()
     try:
-        return Engine(open_api(), where)
+        with closing(open_api()) as anybody:
+            about = anybody.version(api_version=False)
+        return Engine(open_api(about.get("ApiVersion")), where, about.get("Arch", ""))
     except (DockerException, OSError) as error:
         raise unreachable(where, error) from error

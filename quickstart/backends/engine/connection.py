@@ -20,9 +20,10 @@ _MISSING = 404
 class Connection:
     """What all the parts of an engine's API share."""
 
-    def __init__(self, client: Any, address: str) -> None:  # noqa: ANN401 - the SDK's own class
+    def __init__(self, client: Any, address: str, architecture: str) -> None:  # noqa: ANN401 - the SDK's
         self.api = client
         self.address = address
+        self.architecture = architecture
 
     def facts(self) -> Facts:
         """Return what the engine says of itself."""
@@ -76,8 +77,11 @@ def address() -> str:
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-def open_api(version: str = "auto", patience: int = PATIENCE) -> Any:  # noqa: ANN401 - the SDK's
-    """Return the SDK's client of the engine that this user's environment names."""
+def open_api(version: str | None = None, patience: int = PATIENCE) -> Any:  # noqa: ANN401 - the SDK's
+    """Return the SDK's client of the engine that this user's environment names.
+
+    Without a version of the API it can only be asked which one the engine speaks.
+    """
     from docker.utils import kwargs_from_env
 
     from docker import APIClient

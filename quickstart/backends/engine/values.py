@@ -14,7 +14,6 @@ class Facts:
     """What an engine says of itself and of its host."""
 
     version: str
-    architecture: str
     runtimes: tuple[str, ...] = ()
     cdi: tuple[str, ...] = ()
     rootless: bool = False
@@ -61,7 +60,6 @@ def parse_facts(info: Mapping[str, Any]) -> Facts:
     devices = info.get("DiscoveredDevices") or []
     return Facts(
         version=info.get("ServerVersion", ""),
-        architecture=info.get("Architecture", ""),
         runtimes=tuple(sorted(info.get("Runtimes") or {})),
         cdi=tuple(d["ID"] for d in devices if d.get("Source") == "cdi"),
         rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
@@ -99,11 +97,6 @@ def parse_container(data: Mapping[str, Any]) -> Container:
         labels=dict(data["Config"].get("Labels") or {}),
         health=(state.get("Health") or {}).get("Status", ""),
     )
-
-
-def architecture(machine: str) -> str:
-    """Return the architecture that images are named for, from what a kernel calls its machine."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def split_name(image: str) -> tuple[str, str]:
