@@ -9,7 +9,7 @@ from quickstart.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Ogg is for the server to judge: what this version lacks, another may have.
+# What is in an Ogg file is for the server to judge.
 _RECORDINGS = ((b"fLaC", "FLAC"), (b"OggS", "Ogg"))
 _OTHERS = (
     (b"ID3", "MP3 audio"),
@@ -41,7 +41,7 @@ def read_recording(path: Path) -> bytes:
     if not container(data):
         raise UsageError(
             f"{path} is not a recording that the service takes: it looks like {_looks_like(data)}",
-            "give a WAV or FLAC file; `ffmpeg -i INPUT -ac 1 out.wav` makes one",
+            "give a WAV, FLAC or Ogg Opus file; `ffmpeg -i INPUT -ac 1 out.wav` makes one",
         )
     return data
 

@@ -139,7 +139,9 @@ def logs(
 
 @app.command()
 def transcribe(
-    file: Annotated[Path, typer.Argument(help="A WAV, FLAC or Ogg Opus recording.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="A WAV, FLAC or Ogg Opus recording.", metavar="FILE")
+    ],
     streaming: Annotated[
         bool, typer.Option("--streaming/--offline", help="How the recording is sent.")
     ] = True,
