@@ -96,6 +96,10 @@ def _unit(item: object) -> float:
     return 1.0
 
 
+def _ignore(waits: list[float], seconds: float) -> None:
+    del waits, seconds
+
+
 class Batcher(Generic[_Item, _Answer]):
     """Runs a function on what waits, the oldest first.
 
@@ -112,9 +116,15 @@ class Batcher(Generic[_Item, _Answer]):
         name: str = "batcher",
         kind: Callable[[_Item], Hashable] = _alike,
         cost: Callable[[_Item], float] = _unit,
+        observe: Callable[[list[float], float], None] = _ignore,
     ) -> None:
-        """Start the thread; the function is only ever called from it."""
+        """Start the thread; the function is only ever called from it.
+
+        ``observe`` is told of each run how many seconds each of its items waited, and how many
+        it took.
+        """
         self.traffic = Traffic()
+        self._observe = observe
         self._run = run
         self._limits = limits or BatchLimits()
         self._kind = kind
@@ -233,7 +243,7 @@ class Batcher(Generic[_Item, _Answer]):
 
     def _compute(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
         try:
-            answers = self._timed([entry.item for entry in batch])
+            answers = self._timed(batch)
         except Exception as error:  # noqa: BLE001 - told to those who wait
             if len(batch) == 1 or isinstance(error, UnavailableError):
                 self._fail(batch, error)
@@ -244,14 +254,16 @@ class Batcher(Generic[_Item, _Answer]):
         for entry, answer in zip(batch, answers, strict=True):
             entry.future.set_result(answer)
 
-    def _timed(self, items: list[_Item]) -> Sequence[_Answer]:
+    def _timed(self, batch: Sequence[_Entry[_Item, _Answer]]) -> Sequence[_Answer]:
         began = time.monotonic()
-        answers = self._run(items)
-        if len(answers) != len(items):
-            raise RuntimeError(f"{len(items)} items were run, and {len(answers)} answers came")
+        answers = self._run([entry.item for entry in batch])
+        if len(answers) != len(batch):
+            raise RuntimeError(f"{len(batch)} items were run, and {len(answers)} answers came")
+        took = time.monotonic() - began
         self.traffic.runs += 1
-        self.traffic.items += len(items)
-        self.traffic.seconds += time.monotonic() - began
+        self.traffic.items += len(batch)
+        self.traffic.seconds += took
+        self._observe([began - entry.arrived for entry in batch], took)
         return answers
 
     @staticmethod

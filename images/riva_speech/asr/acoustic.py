@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from riva_speech.asr import padding
 from riva_speech.asr.arena import Arena, Row, Slot
 from riva_speech.audio.features import normalise
 
@@ -39,6 +40,10 @@ class OfflineAcousticModel:
         """Run a session; ``padding`` says how utterances are joined, where they can be."""
         self._session = session
         self.padding: Padding | None = None
+
+    def learn_to_join(self, stride: int, n_mels: int) -> None:
+        """Find out, by trying, how utterances share a run; ``stride`` is frames a step."""
+        self.padding = padding.learn(self, stride, n_mels)
 
     def __call__(self, features: Features) -> LogProbs:
         """Turn features, [n_mels, frames], into log-probabilities, [steps, tokens + 1].
@@ -127,6 +132,12 @@ class StreamingModel(Protocol):
     def tail_seconds(self) -> float:
         """How much silence a stream needs behind it, in seconds."""
 
+    def learn_to_join(self, stride: int, n_mels: int) -> None:
+        """Find out whether streams share a run, where that is not known."""
+
+    def live_streams(self) -> int:
+        """Return how many streams hold caches."""
+
     def start(self) -> Any:  # noqa: ANN401 - see above
         """Return the state of a stream that has heard nothing."""
 
@@ -158,7 +169,7 @@ class BufferedAcousticModel:
     """
 
     def __init__(self, model: OfflineAcousticModel, config: BufferConfig, normalize: str) -> None:
-        self.model = model
+        self._model = model
         self._config = config
         self._normalize = normalize
         # What is kept lags behind by the right padding, and by one step more, as in NeMo.
@@ -169,6 +180,14 @@ class BufferedAcousticModel:
         """How much silence a stream needs behind it until its end is kept."""
         steps = self.delay_steps + self._config.chunk_steps
         return steps * self._config.ms_per_timestep / 1000
+
+    def learn_to_join(self, stride: int, n_mels: int) -> None:
+        """Find out whether the graph takes several buffers at once."""
+        self._model.learn_to_join(stride, n_mels)
+
+    def live_streams(self) -> int:
+        """Return 0: a buffer lies with its stream."""
+        return 0
 
     def start(self) -> BufferState:
         """Return the state of a stream that has heard nothing: an empty buffer."""
@@ -194,7 +213,7 @@ class BufferedAcousticModel:
         ]
         heard = normalise(np.stack(buffers), self._normalize, ddof=0)
         steps = []
-        for encoded in self.model.encode(list(heard)):
+        for encoded in self._model.encode(list(heard)):
             begin = len(encoded) - self.delay_steps - self._config.chunk_steps
             steps.append(encoded[begin : begin + self._config.chunk_steps])
 
@@ -242,6 +261,13 @@ class StreamingAcousticModel:
         stream is heard out: without that, words that end with the audio can be lost.
         """
         return _TAIL_SECONDS
+
+    def learn_to_join(self, stride: int, n_mels: int) -> None:
+        """Know it already: every such graph takes several streams."""
+
+    def live_streams(self) -> int:
+        """Return how many slots are taken."""
+        return self.arena.live
 
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.audio.features import Features, LogMel, Samples
+    from riva_speech.batching import BatchLimits
 
 _NO_ENDPOINTING = EndpointingConfig(stop_history=0)
 
@@ -73,6 +74,16 @@ class OfflineRecognizer:
         """Return what windows have in common that may share a run."""
         padding = self.acoustic.padding
         return padding.kind(window.shape[1]) if padding else None
+
+    def learn_to_join(self) -> None:
+        """Find out how windows share a run of the model."""
+        acoustic = self.config.acoustic
+        self.acoustic.learn_to_join(acoustic.stride, acoustic.features.n_mels)
+
+    def limits(self, limits: BatchLimits) -> BatchLimits:
+        """Return the limits of runs: together, windows are no longer than the longest may be."""
+        most = limits.max_batch if self.acoustic.padding else 1
+        return replace(limits, max_batch=most, max_cost=1.0)
 
     def cost(self, window: Features) -> float:
         """Return the length of a window as a share of the longest that there may be."""
@@ -197,6 +208,24 @@ class StreamingRecognizer:
         readings = self.decoding.read([step.carry for step in steps], encoded.steps)
         encoded.commit()
         return readings
+
+    def learn_to_join(self) -> None:
+        """Find out whether steps share a run of the model."""
+        acoustic = self.config.acoustic
+        self.acoustic.learn_to_join(acoustic.stride, acoustic.features.n_mels)
+
+    def limits(self, limits: BatchLimits) -> BatchLimits:
+        """Return the limits of runs: those that are given."""
+        return limits
+
+    def cost(self, step: Step) -> float:
+        """Return the same for all steps: each is one chunk."""
+        del step
+        return 1.0
+
+    def live_streams(self) -> int:
+        """Return how many streams hold caches."""
+        return self.acoustic.live_streams()
 
     def kind(self, step: Step) -> Hashable:
         """Return what steps have in common that may share a run."""

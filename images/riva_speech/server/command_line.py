@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LARGEST_PORT = 65535
+_LONGEST_DELAY_MS = 1000
 # gRPC counts bytes in 32 bits with a sign.
 _LARGEST_MESSAGE = 2047
 _HTTP_PORT_VARIABLE = "RIVA_SERVER_HTTP_PORT"
@@ -37,6 +39,9 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         uri=chosen.riva_uri,
         model_repository=chosen.model_repository,
         max_requests=chosen.max_requests,
+        max_batch=chosen.max_batch,
+        batch_delay=chosen.batch_delay / 1000,
+        threads=chosen.threads,
         max_message=chosen.max_message,
         drain_timeout=chosen.drain_timeout,
         http_port=_http_port(parser) if chosen.http_port is None else chosen.http_port,
@@ -89,6 +94,27 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_positive,
         help="recognitions at once; more are refused (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_batch",
+        default=ServerOptions.max_batch,
+        metavar="N",
+        type=_positive,
+        help="streams or utterances in one run of a model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_delay",
+        default=1000 * ServerOptions.batch_delay,
+        metavar="MS",
+        type=_delay,
+        help="how long a step waits for others when its model is free (default: %(default)s ms)",
+    )
+    parser.add_argument(
+        "--threads",
+        default=ServerOptions.threads,
+        metavar="N",
+        type=_positive,
+        help="threads for one run of a model (default: one a core)",
     )
     parser.add_argument(
         "--max-message",
@@ -183,6 +209,17 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def _delay(text: str) -> float:
+    try:
+        delay = float(text)
+    except ValueError:
+        delay = math.nan
+    # Written so that NaN, which compares as false, is refused too.
+    if not 0 <= delay <= _LONGEST_DELAY_MS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {_LONGEST_DELAY_MS} milliseconds")
+    return delay
 
 
 def _message_size(text: str) -> int:

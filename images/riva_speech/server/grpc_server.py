@@ -14,17 +14,18 @@ from grpc_reflection.v1alpha import reflection
 from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.batching import BatchLimits
 from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
 from riva_speech.server.calls import Journal
 from riva_speech.server.http import HttpServer, metrics_routes, routes
 from riva_speech.server.metrics import Metrics
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
+from riva_speech.server.scheduling import Scheduler
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from riva_speech.server.options import ServerOptions, Tls
 
@@ -43,6 +44,7 @@ class Server:
         self._health = Health()
         self._metrics = Metrics()
         self._http: list[HttpServer] = []
+        self._scheduler: Scheduler | None = None
         self._grpc = self._build()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -74,7 +76,7 @@ class Server:
         server = grpc.aio.server(options=_channel_options(self._options.max_message << 20))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         journal = Journal(self._metrics, transcripts=self._options.log_transcripts)
-        self._service = RecognitionService(self._executor, self._options.max_requests, journal)
+        self._service = RecognitionService(self._options.max_requests, journal)
         riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(self._service, server)
         names = (ASR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -108,10 +110,14 @@ class Server:
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
-        registry = await loop.run_in_executor(
-            self._executor, load_and_warm_up, self._options.model_repository
+        registry = await loop.run_in_executor(self._executor, load_and_warm_up, self._options)
+        self._scheduler = Scheduler(
+            registry.recognizers,
+            self._executor,
+            BatchLimits(max_batch=self._options.max_batch, delay=self._options.batch_delay),
+            self._metrics,
         )
-        self._service.open(registry)
+        self._service.open(registry, self._scheduler)
 
     async def _drain(self) -> None:
         if self._health.state is ServerState.READY:
@@ -120,6 +126,8 @@ class Server:
         await self._grpc.stop(self._options.drain_timeout)
         for server in self._http:
             await server.stop()
+        if self._scheduler:
+            self._scheduler.close()
         _log.info("Riva server stopped")
 
 
@@ -160,20 +168,22 @@ def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types
     return grpc.ssl_server_credentials([pair], root, require_client_auth=tls.mutual)
 
 
-def load_and_warm_up(root: Path) -> Registry:
+def load_and_warm_up(options: ServerOptions) -> Registry:
     """Load every pipeline and let each answer once.
 
     Raises:
         ArtifactMissingError: There is no pipeline.
         SpeechError: One cannot be loaded.
     """
-    registry = Registry(load_recognizers(root))
+    root = options.model_repository
+    registry = Registry(load_recognizers(root, threads=options.threads))
     if not registry.recognizers:
         raise ArtifactMissingError(
             f"the model repository {root} holds no speech recognition pipeline",
             hint="deploy one with riva-deploy, or run riva-qs init",
         )
     for recognizer in registry.recognizers:
+        recognizer.learn_to_join()
         rate = recognizer.config.acoustic.features.sample_rate
         noise = np.random.default_rng(0).normal(0, 0.01, rate * _WARM_UP_SECONDS)
         recognizer.recognize(noise.astype(np.float32))

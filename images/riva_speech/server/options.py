@@ -29,6 +29,9 @@ class ServerOptions:
         uri: HOST:PORT of the gRPC service.
         model_repository: What riva-deploy wrote.
         max_requests: The most recognitions at once.
+        max_batch: The most streams or utterances in one run of a model.
+        batch_delay: How many seconds a step waits for others when its model is free.
+        threads: Threads for one run of a model; 0 takes one a core.
         max_message: The largest message in MiB, to and from clients.
         drain_timeout: How many seconds running requests may take once the server is told to stop.
         http_port: The port of health checks and metrics, on the host of ``uri``; 0 for none.
@@ -41,6 +44,9 @@ class ServerOptions:
     uri: str
     model_repository: Path
     max_requests: int = 64
+    max_batch: int = 32
+    batch_delay: float = 0.0
+    threads: int = 0
     max_message: int = 128
     drain_timeout: float = 10.0
     http_port: int = 0

@@ -1,61 +1,67 @@
 """The service ``nvidia.riva.asr.RivaSpeechRecognition``.
 
-Each stream is a coroutine; what computes runs in a pool of threads, so that a slow model never
-holds up a health check.
+Each request is a coroutine; models run in their own threads, and whatever else may take long in a
+pool, so that a slow model never holds up a health check.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
 
 from riva_speech.audio.encoding import AudioError
-from riva_speech.audio.stream import AudioStream, decode_all
+from riva_speech.audio.stream import decode_all
+from riva_speech.batching import (
+    BatcherClosedError,
+    DeadlinePassedError,
+    QueueFullError,
+    UnavailableError,
+)
 from riva_speech.server import messages, requests
+from riva_speech.server.conversation import Conversation
 from riva_speech.server.registry import UnavailableModelError
 from riva_speech.server.requests import RequestError
+from riva_speech.server.scheduling import deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from concurrent.futures import Executor
+    from collections.abc import AsyncIterator, Awaitable
 
-    from riva_speech.asr.results import Result
-    from riva_speech.audio.features import Samples
     from riva_speech.server.calls import Call, Journal
     from riva_speech.server.registry import Registry
+    from riva_speech.server.scheduling import Scheduler
 
     Requests = AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]
     Responses = AsyncIterator[riva_asr_pb2.StreamingRecognizeResponse]
 
-_T = TypeVar("_T")
+_log = logging.getLogger("riva_speech.server")
 
 
 class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
     """Answers recognition requests, once it has been opened with its models."""
 
-    def __init__(self, executor: Executor, max_requests: int, journal: Journal) -> None:
-        self._registry: Registry | None = None
-        self._executor = executor
+    def __init__(self, max_requests: int, journal: Journal) -> None:
+        self._models: tuple[Registry, Scheduler] | None = None
         self._max_requests = max_requests
         self._journal = journal
         self._active = 0
 
-    def open(self, registry: Registry) -> None:
+    def open(self, registry: Registry, scheduler: Scheduler) -> None:
         """Begin to answer: the models are loaded."""
-        self._registry = registry
+        self._models = registry, scheduler
 
     async def Recognize(  # noqa: N802 - gRPC's name
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
     ) -> riva_asr_pb2.RecognizeResponse:
         """Recognise one whole recording."""
-        async with self._admitted(context, "Recognize") as (call, registry):
-            response = await self._compute(_recognize, registry, request, call)
+        async with self._admitted(context, "Recognize") as (call, registry, scheduler):
+            deadline = deadline_of(context)
+            response = await _recognize(registry, scheduler, request, call, deadline)
             self._note_finals(call, response)
             return response
 
@@ -63,12 +69,13 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self, requests: Requests, context: grpc.aio.ServicerContext
     ) -> Responses:
         """Recognise a stream: one response for each piece of audio, and one at its end."""
-        async with self._admitted(context, "StreamingRecognize") as (call, registry):
+        async with self._admitted(context, "StreamingRecognize") as (call, registry, scheduler):
             first = await anext(requests, None)
-            conversation = _Conversation(registry, first, call)
+            deadline = deadline_of(context)
+            conversation = Conversation(registry, scheduler, first, call, deadline)
             async for request in requests:
-                yield await self._answer(call, conversation.accept, request)
-            yield await self._answer(call, conversation.finish)
+                yield await self._timed(call, conversation.accept(request))
+            yield await self._timed(call, conversation.finish())
 
     async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
         self,
@@ -78,20 +85,17 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         """List the models, or the one that is named; an unknown name gives an empty list."""
         configs = [
             messages.model_config(recognizer)
-            for recognizer in (await self._opened(context)).recognizers
+            for recognizer in (await self._opened(context))[0].recognizers
             if request.model_name in ("", recognizer.config.name)
         ]
         return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
 
-    async def _answer(
-        self,
-        call: Call,
-        function: Callable[..., riva_asr_pb2.StreamingRecognizeResponse],
-        *arguments: object,
+    async def _timed(
+        self, call: Call, answer: Awaitable[riva_asr_pb2.StreamingRecognizeResponse]
     ) -> riva_asr_pb2.StreamingRecognizeResponse:
-        """Compute the answer to a piece of a stream, and note how long that took."""
+        """Await the answer to a piece of a stream, and note how long that took."""
         began = time.monotonic()
-        response = await self._compute(function, *arguments)
+        response = await answer
         self._journal.chunk(call, time.monotonic() - began)
         self._note_finals(call, response)
         return response
@@ -104,25 +108,21 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         if self._journal.keeps_transcripts:
             self._journal.heard(call, messages.final_text(response))
 
-    async def _compute(self, function: Callable[..., _T], *arguments: object) -> _T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(function, *arguments))
-
-    async def _opened(self, context: grpc.aio.ServicerContext) -> Registry:
+    async def _opened(self, context: grpc.aio.ServicerContext) -> tuple[Registry, Scheduler]:
         """Return the models; a server that still loads them answers UNAVAILABLE."""
-        if self._registry is None:
+        if self._models is None:
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "Error: the server is still loading its models."
             )
-        assert self._registry is not None
-        return self._registry
+        assert self._models is not None
+        return self._models
 
     @asynccontextmanager
     async def _admitted(
         self, context: grpc.aio.ServicerContext, method: str
-    ) -> AsyncIterator[tuple[Call, Registry]]:
+    ) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
         """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
-        registry = await self._opened(context)
+        registry, scheduler = await self._opened(context)
         if self._active >= self._max_requests:
             self._journal.refuse(method, self._max_requests)
             await context.abort(
@@ -132,106 +132,50 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self._active += 1
         call = self._journal.begin(method)
         try:
-            yield call, registry
+            yield call, registry, scheduler
         except (AudioError, RequestError, UnavailableModelError) as error:
             call.status = "INVALID_ARGUMENT"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except asyncio.CancelledError:
             call.status = "CANCELLED"
             raise
-        except Exception:
-            call.status = "INTERNAL"
-            raise
+        except Exception as error:  # noqa: BLE001 - told to the client, and to the log
+            status, sentence = _told(error)
+            call.status = status.name
+            await context.abort(status, sentence)
         finally:
             self._active -= 1
             self._journal.end(call)
 
 
-def _recognize(
-    registry: Registry, request: riva_asr_pb2.RecognizeRequest, call: Call
+async def _recognize(
+    registry: Registry,
+    scheduler: Scheduler,
+    request: riva_asr_pb2.RecognizeRequest,
+    call: Call,
+    deadline: float,
 ) -> riva_asr_pb2.RecognizeResponse:
     recognizer = registry.offline(requests.wanted_model(request.config))
     call.model = recognizer.config.name
     rate = recognizer.config.acoustic.features.sample_rate
     options = requests.options_of(request.config, recognizer.config)
-    samples = decode_all(request.audio, requests.declared_format(request.config), rate)
+    declared = requests.declared_format(request.config)
+    samples = await scheduler.compute(decode_all, request.audio, declared, rate)
     if not len(samples):
         raise RequestError("empty audio")
     call.audio_seconds = len(samples) / rate
     request_id = request.id if request.HasField("id") else None
-    return messages.offline_response(recognizer.recognize(samples, options), options, request_id)
+    result = await scheduler.recognize(recognizer, samples, options, deadline)
+    return messages.offline_response(result, options, request_id)
 
 
-class _Conversation:
-    """One streaming call: its configuration, its audio and its recogniser's stream."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        first: riva_asr_pb2.StreamingRecognizeRequest | None,
-        call: Call,
-    ) -> None:
-        if first is None:
-            raise RequestError("no messages received")
-        if first.WhichOneof("streaming_request") != "streaming_config":
-            raise RequestError("first message must contain streaming_config")
-        streaming = first.streaming_config
-        self._recognizer = registry.online(requests.wanted_model(streaming.config))
-        pipeline = self._recognizer.config
-        self._options = requests.options_of(
-            streaming.config, pipeline, interim=streaming.interim_results
-        )
-        requests.ends_utterance(first.runtime_config)
-        self._id = first.id if first.HasField("id") else None
-        self._call = call
-        self._rate = pipeline.acoustic.features.sample_rate
-        self._audio = AudioStream(requests.declared_format(streaming.config), self._rate)
-        self._stream = self._recognizer.start(self._options)
-        # Where the audio of the present stream begins in the client's, in samples.
-        self._begin = self._heard = 0
-        self._had_final = False
-        call.model = pipeline.name
-
-    def accept(
-        self, request: riva_asr_pb2.StreamingRecognizeRequest
-    ) -> riva_asr_pb2.StreamingRecognizeResponse:
-        """Take a piece of audio; answer with what is new, which may be nothing."""
-        ends = requests.ends_utterance(request.runtime_config)
-        if request.WhichOneof("streaming_request") != "audio_content" and not ends:
-            raise RequestError("Error: every message after the first must carry audio_content.")
-        results = self._hear(self._audio.accept(request.audio_content))
-        return self._respond([*_finals(results), self._end_here()] if ends else results)
-
-    def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
-        """End the stream; answer with what was still to come."""
-        finals = _finals(self._hear(self._audio.finish()))
-        last = self._late(self._stream.finish())
-        nothing_said = not (self._had_final or finals)
-        return self._respond([*finals, last] if last.words or nothing_said else finals)
-
-    def _end_here(self) -> Result:
-        """End the utterance as if the stream did, and go on with a new stream."""
-        last = self._late(self._stream.finish())
-        self._stream = self._recognizer.start(self._options)
-        self._begin = self._heard
-        return last
-
-    def _hear(self, samples: Samples) -> list[Result]:
-        self._heard += len(samples)
-        self._call.audio_seconds = self._heard / self._rate
-        return [self._late(result) for result in self._stream.accept(samples)]
-
-    def _late(self, result: Result) -> Result:
-        """Return a result of the present stream with the times of the client's."""
-        return result.later(self._begin / self._rate) if self._begin else result
-
-    def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
-        self._had_final |= any(result.is_final for result in results)
-        return riva_asr_pb2.StreamingRecognizeResponse(
-            id=self._id,
-            results=[messages.streaming_result(result, self._options) for result in results],
-        )
-
-
-def _finals(results: list[Result]) -> list[Result]:
-    return [result for result in results if result.is_final]
+def _told(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Return what a client is told of a failure that is not its own."""
+    if isinstance(error, DeadlinePassedError):
+        return grpc.StatusCode.DEADLINE_EXCEEDED, "Error: the deadline passed before its turn came."
+    if isinstance(error, QueueFullError):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Error: the server is too busy: {error}."
+    if isinstance(error, (BatcherClosedError, UnavailableError)):
+        return grpc.StatusCode.UNAVAILABLE, f"Error: the model cannot be run: {error}."
+    _log.error("A request failed", exc_info=error)
+    return grpc.StatusCode.INTERNAL, "Error: the server failed on this request; its log says why."

@@ -1,0 +1,120 @@
+"""One streaming call: its configuration, its audio and its recogniser's stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from riva.client.proto import riva_asr_pb2
+
+from riva_speech.audio.stream import AudioStream
+from riva_speech.server import messages, requests
+from riva_speech.server.requests import RequestError
+from riva_speech.server.scheduling import QUICK_BYTES, Turns
+
+if TYPE_CHECKING:
+    from riva_speech.asr.results import Result
+    from riva_speech.audio.features import Samples
+    from riva_speech.server.calls import Call
+    from riva_speech.server.registry import Registry
+    from riva_speech.server.scheduling import Scheduler
+
+
+class Conversation:
+    """Answers the messages of one stream, one at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        scheduler: Scheduler,
+        first: riva_asr_pb2.StreamingRecognizeRequest | None,
+        call: Call,
+        deadline: float,
+    ) -> None:
+        """Read the first message.
+
+        Args:
+            registry: The models to choose from.
+            scheduler: What runs them.
+            first: The client's first message; None if there was none.
+            call: What is told of the request.
+            deadline: The ``time.monotonic()`` at which the client gives up.
+
+        Raises:
+            RequestError: The message configures no stream that could be.
+            UnavailableModelError: No model fits.
+        """
+        if first is None:
+            raise RequestError("no messages received")
+        if first.WhichOneof("streaming_request") != "streaming_config":
+            raise RequestError("first message must contain streaming_config")
+        streaming = first.streaming_config
+        self._recognizer = registry.online(requests.wanted_model(streaming.config))
+        pipeline = self._recognizer.config
+        self._options = requests.options_of(
+            streaming.config, pipeline, interim=streaming.interim_results
+        )
+        requests.ends_utterance(first.runtime_config)
+        self._id = first.id if first.HasField("id") else None
+        self._call = call
+        self._rate = pipeline.acoustic.features.sample_rate
+        self._audio = AudioStream(requests.declared_format(streaming.config), self._rate)
+        self._scheduler = scheduler
+        self._deadline = deadline
+        self._turns = self._begin_turns()
+        # Where the audio of the present stream begins in the client's, in samples.
+        self._begin = self._heard = 0
+        self._had_final = False
+        call.model = pipeline.name
+
+    async def accept(
+        self, request: riva_asr_pb2.StreamingRecognizeRequest
+    ) -> riva_asr_pb2.StreamingRecognizeResponse:
+        """Take a piece of audio; answer with what is new, which may be nothing."""
+        ends = requests.ends_utterance(request.runtime_config)
+        if request.WhichOneof("streaming_request") != "audio_content" and not ends:
+            raise RequestError("Error: every message after the first must carry audio_content.")
+        results = await self._hear(await self._decode(request.audio_content))
+        return self._respond([*_finals(results), await self._end_here()] if ends else results)
+
+    async def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
+        """End the stream; answer with what was still to come."""
+        finals = _finals(await self._hear(self._audio.finish()))
+        last = self._late(await self._turns.finish())
+        nothing_said = not (self._had_final or finals)
+        return self._respond([*finals, last] if last.words or nothing_said else finals)
+
+    async def _decode(self, audio: bytes) -> Samples:
+        if len(audio) <= QUICK_BYTES:
+            return self._audio.accept(audio)
+        return await self._scheduler.compute(self._audio.accept, audio)
+
+    async def _end_here(self) -> Result:
+        """End the utterance as if the stream did, and go on with a new stream."""
+        last = self._late(await self._turns.finish())
+        self._turns = self._begin_turns()
+        self._begin = self._heard
+        return last
+
+    def _begin_turns(self) -> Turns:
+        stream = self._recognizer.start(self._options)
+        return Turns(self._scheduler, self._recognizer, stream, self._deadline)
+
+    async def _hear(self, samples: Samples) -> list[Result]:
+        self._heard += len(samples)
+        self._call.audio_seconds = self._heard / self._rate
+        return [self._late(result) for result in await self._turns.accept(samples)]
+
+    def _late(self, result: Result) -> Result:
+        """Return a result of the present stream with the times of the client's."""
+        return result.later(self._begin / self._rate) if self._begin else result
+
+    def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
+        self._had_final |= any(result.is_final for result in results)
+        return riva_asr_pb2.StreamingRecognizeResponse(
+            id=self._id,
+            results=[messages.streaming_result(result, self._options) for result in results],
+        )
+
+
+def _finals(results: list[Result]) -> list[Result]:
+    return [result for result in results if result.is_final]
