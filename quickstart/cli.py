@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from quickstart import __version__
+from quickstart.bench_cli import bench_app
 from quickstart.errors import InterruptionError, RivaQsError, UsageError, from_os_error
 from quickstart.session import DryRun, Yes
 from quickstart.session import session as _session
@@ -31,6 +32,7 @@ image_app = typer.Typer(help="Build and list our images.", **_PLAIN)
 app.add_typer(image_app, name="image")
 app.add_typer(store_app)
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(bench_app, name="bench")
 
 # What Typer raises for a wrong command line: its own class, or in older versions Click's.
 _TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]

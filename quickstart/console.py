@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from quickstart.errors import ReaderGoneError, RivaQsError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SCHEMA_VERSION = 1
 _SHOWN_ON_FAILURE = 20
 _ROOM_FOR_TIME = 16
+_WIDEST = 200
 _SECONDS_BETWEEN_LINES = 5.0
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
@@ -57,6 +58,21 @@ class Console:
             # Python would complain once more when it flushes what is left at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise ReaderGoneError("nobody reads the output any more") from error
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Return a table as text, as wide as it needs: a pipe has no width."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console as Rich
+        from rich.table import Table
+
+        drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            drawn.add_column(column, justify="right", no_wrap=True)
+        for row in rows:
+            drawn.add_row(*row)
+        text = io.StringIO()
+        Rich(file=text, width=_WIDEST, color_system=None).print(drawn)
+        return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
     def note(self, text: str) -> None:
         """Tell the reader what happens, on stderr."""

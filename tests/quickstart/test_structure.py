@@ -14,11 +14,11 @@ PACKAGE = Path(quickstart.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTERS = {
     "docker": {f"backends/engine/{name}.py" for name in ("__init__", "connection", "request")},
-    "typer": {"cli.py", "session.py", "store_cli.py"},
+    "typer": {"bench_cli.py", "cli.py", "session.py", "store_cli.py"},
     "dotenv": {"config/layers.py"},
     "rich": {"console.py"},
-    "grpc": {"client.py"},
-    "riva": {"client.py"},
+    "grpc": {"bench/wire.py", "client.py"},
+    "riva": {"bench/wire.py", "client.py"},
     "requests": {"sources/network.py"},
     "urllib3": {"sources/network.py"},
     "ngcsdk": {"sources/account.py"},
