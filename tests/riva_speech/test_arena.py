@@ -159,7 +159,7 @@ def test_streams_in_one_run_hear_what_each_hears_alone(streaming: StreamingRecog
 
 
 def compute_together(streaming: StreamingRecognizer, streams: list[Stream]) -> int:
-    """Compute the next step of each stream, in one run for each kind; return how many there were."""
+    """Compute the next step of each stream, one run for each kind; return how many."""
     together: dict[object, list[tuple[Stream, Step]]] = {}
     for stream in streams:
         if step := stream.next_step():
