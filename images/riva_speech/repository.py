@@ -45,11 +45,24 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Batching:
+    """How Triton joins the requests of several clients into one run.
+
+    It runs what waits when the model is free, and stops at a ``preferred`` size where it can. Where
+    requests are ``ragged``, those of different shapes are given to the model together too.
+    """
+
+    preferred: tuple[int, ...] = ()
+    ragged: bool = False
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """What a ``config.pbtxt`` says, as far as this project writes it.
 
     A ``stateful`` model is sent the requests of one stream in their order. ``on_gpu`` says where
-    Triton runs it; left unsaid, Triton would take a GPU wherever it finds one.
+    Triton runs it; left unsaid, Triton would take a GPU wherever it finds one. Without ``batching``
+    each request is run by itself, whatever ``max_batch_size`` a request may have.
     """
 
     name: str
@@ -60,6 +73,7 @@ class ModelConfig:
     parameters: dict[str, str] = field(default_factory=dict)
     stateful: bool = False
     on_gpu: bool = False
+    batching: Batching | None = None
 
     def to_pbtxt(self) -> str:
         """Return the protobuf text form."""
@@ -75,9 +89,19 @@ class ModelConfig:
         # A map has no order of its own, and the same deployment must give the same bytes.
         for key, value in sorted(self.parameters.items()):
             message.parameters[key].string_value = value
+        self._add_batching(message)
+        return str(text_format.MessageToString(message))
+
+    def _add_batching(self, message: triton.ModelConfig) -> None:
+        preferred = self.batching.preferred if self.batching else ()
         if self.stateful:
             message.sequence_batching.CopyFrom(_sequence_batching())
-        return str(text_format.MessageToString(message))
+            message.sequence_batching.oldest.preferred_batch_size.extend(preferred)
+        elif self.batching:
+            message.dynamic_batching.SetInParent()
+            message.dynamic_batching.preferred_batch_size.extend(preferred)
+            for tensor in message.input if self.batching.ragged else ():
+                tensor.allow_ragged_batch = True
 
     @classmethod
     def from_pbtxt(cls, text: str) -> ModelConfig:
@@ -99,7 +123,17 @@ class ModelConfig:
             parameters={key: value.string_value for key, value in message.parameters.items()},
             stateful=message.HasField("sequence_batching"),
             on_gpu=any(group.kind != _ON_CPU for group in message.instance_group),
+            batching=_batching(message),
         )
+
+
+def _batching(message: triton.ModelConfig) -> Batching | None:
+    if message.HasField("sequence_batching"):
+        return Batching(tuple(message.sequence_batching.oldest.preferred_batch_size))
+    if message.HasField("dynamic_batching"):
+        ragged = any(tensor.allow_ragged_batch for tensor in message.input)
+        return Batching(tuple(message.dynamic_batching.preferred_batch_size), ragged)
+    return None
 
 
 def _to_proto(tensor: Tensor, kind: type[Any]) -> object:

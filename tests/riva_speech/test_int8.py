@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from riva_speech.archive import open_archive
-from riva_speech.asr.acoustic import step
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.errors import SpeechError, UnsupportedError
 from riva_speech.servicemaker import agreement, riva_build
-from riva_speech.servicemaker.agreement import compare
+from riva_speech.servicemaker.agreement import compare, encoded
 from riva_speech.servicemaker.quantisation import quantise
 from support.audio import babble, wav
 from support.programs import run, succeed
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from riva_speech.asr.loading import Recognizer
 
 BOTH = ("--name=tiny", "--offline", "--streaming=True")
 INT8 = (*BOTH, "--nn.weights=int8")
@@ -47,27 +44,13 @@ def int8_repository(int8_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -
     return repository
 
 
-def steps(recognizer: Recognizer) -> NDArray[np.float32]:
-    """Return the log-probabilities of three seconds, through the recogniser's own graphs."""
-    features = recognizer.log_mel(babble(3.0))
-    if isinstance(recognizer, OfflineRecognizer):
-        return recognizer.log_probs(features)
-    assert isinstance(recognizer, StreamingRecognizer)
-    state, found = recognizer.acoustic.start(), []
-    while features.shape[1]:
-        size = recognizer.acoustic.wanted_frames(state)
-        found.append(step(recognizer.acoustic, state, features[:, :size]))
-        features = features[:, size:]
-    return np.concatenate(found)
-
-
 @pytest.mark.nemo
 def test_rounded_models_hear_nearly_the_same(tiny_repository: Path, int8_repository: Path) -> None:
     """Streams and whole utterances have log-probabilities close to those of the model's own."""
     for plain, rounded in zip(
         load_recognizers(tiny_repository), load_recognizers(int8_repository), strict=True
     ):
-        found = compare([steps(plain)], [steps(rounded)])
+        found = compare(*([encoded(one, babble(3.0))] for one in (plain, rounded)))
 
         assert plain.config.name == rounded.config.name
         assert 0 < found.mean < 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,69 @@ def test_streams_do_not_hear_each_other(service: Service, samples: NDArray[np.fl
             heard[number] += " ".join(texts(answer)).split()
 
     assert heard == {7: SAMPLE_TEXT.split(), 8: []}
+
+
+def runs(service: Service, model: str) -> tuple[int, int]:
+    """Return how many requests Triton has answered, and in how many runs."""
+    (told,) = service.client.get_inference_statistics(model).model_stats
+    return told.inference_count, told.execution_count
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "graph"),
+    [
+        ("offline-asr-bls-ensemble", "am-streaming-offline"),
+        ("streaming-asr-bls-ensemble", "am-streaming"),
+    ],
+)
+def test_requests_of_several_clients_share_runs(
+    service: Service, samples: NDArray[np.float32], pipeline: str, graph: str
+) -> None:
+    """Clients that ask at once are answered in fewer runs of pipeline and graph, each rightly."""
+    names = [service.named(pipeline), service.named(graph)]
+    before = [runs(service, name) for name in names]
+    clients = 6
+
+    def hear(number: int) -> list[str]:
+        if pipeline.startswith("offline"):
+            return texts(service.ask(names[0], samples))
+        return [text for answer in stream(service, samples, number) for text in texts(answer)]
+
+    for attempt in range(10):
+        numbers = range(100 * (attempt + 1), 100 * (attempt + 1) + clients)
+        with ThreadPoolExecutor(clients) as pool:
+            heard = list(pool.map(hear, numbers))
+        assert [" ".join(one).split() for one in heard] == [SAMPLE_TEXT.split()] * clients
+        now = [runs(service, name) for name in names]
+        joined = [
+            made - had < asked - told
+            for (asked, made), (told, had) in zip(now, before, strict=True)
+        ]
+        if all(joined):  # a slow machine may send one request after the other
+            break
+
+    assert joined == [True, True]
+
+
+def test_two_recordings_in_one_request_are_refused(
+    service: Service, samples: NDArray[np.float32]
+) -> None:
+    """Their words would differ in number, which one tensor cannot hold; the error says so."""
+    from tritonclient import grpc  # noqa: PLC0415 - optional
+    from tritonclient.utils import InferenceServerException  # noqa: PLC0415 - optional
+
+    tensors = {
+        "AUDIO_SIGNAL": (np.stack([samples, samples]), "FP32"),
+        "SAMPLE_RATE": (np.full((2, 1), RATE, np.uint32), "UINT32"),
+        "END_FLAG": (np.zeros((2, 1), np.uint32), "UINT32"),
+    }
+    inputs = []
+    for name, (values, kind) in tensors.items():
+        inputs.append(grpc.InferInput(name, values.shape, kind))
+        inputs[-1].set_data_from_numpy(values)
+
+    with pytest.raises(InferenceServerException, match="send one a request"):
+        service.client.infer(service.named("offline-asr-bls-ensemble"), inputs)
 
 
 def test_another_sample_rate_is_refused(service: Service, samples: NDArray[np.float32]) -> None:

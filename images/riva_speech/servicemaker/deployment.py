@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from riva_speech import repository as repositories
 from riva_speech import staging
 from riva_speech.errors import UnsupportedError
-from riva_speech.servicemaker import rounding, verification
-from riva_speech.servicemaker.engines import EngineBuilder, batch_of, lower
+from riva_speech.servicemaker import batches, rounding, verification
+from riva_speech.servicemaker.engines import EngineBuilder, lower
 from riva_speech.servicemaker.pipelines import layout, writing
 from riva_speech.servicemaker.staged import StagedModel
 from riva_speech.servicemaker.targets import FP32, INT8, Target
@@ -58,7 +58,7 @@ class Deployment:
         self._repository = repository
         self._folder = folder
         self._staging = folder / staging.MODELS
-        batch = batch_of(rmir.metadata.get("engine"))
+        batch = batches.of_engine(layout.options_of(rmir))
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
         self._weights = str(rmir.metadata.get("weights", FP32))
         self._source = writing.Source(rmir, self._new_folder("source"))
@@ -173,11 +173,17 @@ class Deployment:
         folder = self._staging / graph.directory
         with model.usage.measured():
             if self._builder:
-                precise = self._runnable(graph)
-                writing.write_engine(precise, pipeline, graph, folder, self._builder)
+                self._write_engine(self._builder, pipeline, graph)
             else:
                 writing.write_acoustic_model(self._source, pipeline, graph, folder, self._target)
         self._list_files(graph.directory)
+
+    def _write_engine(
+        self, builder: EngineBuilder, pipeline: PipelineConfig, graph: layout.AcousticModel
+    ) -> None:
+        config = writing.acoustic_config(self._source, pipeline, graph, self._target, builder.batch)
+        folder = self._staging / graph.directory
+        writing.write_engine(self._runnable(graph), config, pipeline, graph, folder, builder)
 
     def _runnable(self, graph: layout.AcousticModel) -> Path:
         """Return what an engine is built of: the source's graph in the target's precision."""

@@ -7,11 +7,9 @@ the graph, which ONNX Runtime can run and compare before anything is compiled.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import (
-    DamagedArchiveError,
     OutOfResourceError,
     SpeechError,
     UnsupportedError,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.repository import Tensor
+    from riva_speech.servicemaker.batches import Range
     from riva_speech.servicemaker.targets import Target
 
 _log = logging.getLogger("riva_speech.riva_deploy")
@@ -47,15 +46,6 @@ _PRECISE = (
     "Exp",
     "Log",
 )
-
-
-@dataclass(frozen=True)
-class Range:
-    """How many of something an engine takes: its least, its usual and its largest number."""
-
-    least: int
-    usual: int
-    most: int
 
 
 class EngineBuilder:
@@ -196,17 +186,3 @@ def _profile(builder: Any, inputs: tuple[Tensor, ...], batch: Range, frames: Ran
             ),
         )
     return profile
-
-
-def batch_of(options: object) -> Range:
-    """Read the batch sizes that riva-build was given; without any, one request runs at once.
-
-    Raises:
-        DamagedArchiveError: They are no counts, or the usual one is above the largest.
-    """
-    values = options if isinstance(options, dict) else {}
-    most = values.get("nn.max_batch_size", values.get("max_batch_size", 1))
-    usual = values.get("nn.opt_batch_size", most)
-    if not (isinstance(most, int) and isinstance(usual, int) and 1 <= usual <= most):
-        raise DamagedArchiveError(f"batch sizes of {usual} usually and {most} at most are none")
-    return Range(1, usual, most)

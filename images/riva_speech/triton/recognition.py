@@ -16,12 +16,13 @@ import triton_python_backend_utils as pb_utils
 
 from riva_speech import repository
 from riva_speech.asr.loading import load_recognizer
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.errors import SpeechError
+from riva_speech.triton import joining
 from riva_speech.triton.session import TritonSession, packed
 
 if TYPE_CHECKING:
-    from riva_speech.asr.recognizer import Stream, StreamingRecognizer
+    from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
     from riva_speech.audio.features import Samples
 
@@ -31,35 +32,76 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the pipeline; ``model_repository`` is Triton's name for the model's own folder."""
-        recognizer = load_recognizer(Path(args["model_repository"]), open_session=TritonSession)
-        self._rate = recognizer.config.acoustic.features.sample_rate
-        self._whole, self._streams = None, None
-        if isinstance(recognizer, OfflineRecognizer):
-            self._whole = recognizer
-        else:
-            self._streams = _Streams(recognizer)
+        self._recognizer = load_recognizer(
+            Path(args["model_repository"]), open_session=TritonSession
+        )
+        self._rate = self._recognizer.config.acoustic.features.sample_rate
+        self._streams: dict[int, _OpenStream] = {}
+        self._knows_how_to_join = False
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request; one that cannot be answered gets the reason."""
-        return [self._answer(request) for request in requests]
+        """Answer what Triton has joined; a request that cannot be answered gets the reason."""
+        if not self._knows_how_to_join:
+            # Not before: while pipelines are initialised, their graphs may not be loaded yet.
+            self._recognizer.learn_to_join()
+            self._knows_how_to_join = True
+        jobs = [self._begin(request) for request in requests]
+        joining.compute(self._recognizer, [job for job in jobs if not isinstance(job, SpeechError)])
+        return [_response(job) for job in jobs]
 
-    def _answer(self, request: Any) -> Any:  # noqa: ANN401 - Triton's types
+    def _begin(self, request: Any) -> joining.Job | SpeechError:  # noqa: ANN401 - Triton's types
         try:
-            results = self._hear(request)
+            samples = self._samples(request)
+            if isinstance(self._recognizer, OfflineRecognizer):
+                return joining.WholeUtterance(self._recognizer, samples)
+            control = _Control.of(request)
+            return joining.StreamPart(self._stream(control), samples, ends=control.ends)
         except SpeechError as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.message))
-        return pb_utils.InferenceResponse(_tensors(results))
+            return error
 
-    def _hear(self, request: Any) -> list[Result]:  # noqa: ANN401 - Triton's types
+    def _samples(self, request: Any) -> Samples:  # noqa: ANN401 - Triton's types
         rate = _number(request, "SAMPLE_RATE")
         if rate != self._rate:
             raise SpeechError(f"SAMPLE_RATE is {rate}, and the model takes {self._rate}")
-        signal = pb_utils.get_input_tensor_by_name(request, "AUDIO_SIGNAL")
-        samples: Samples = signal.as_numpy().reshape(-1)
-        if self._streams:
-            return self._streams.accept(_Control.of(request), samples)
-        assert self._whole
-        return [self._whole.recognize(samples)]
+        signal = pb_utils.get_input_tensor_by_name(request, "AUDIO_SIGNAL").as_numpy()
+        if len(signal) != 1:
+            raise SpeechError(
+                f"AUDIO_SIGNAL holds {len(signal)} recordings: send one a request, for requests of "
+                "several clients are joined here"
+            )
+        samples: Samples = signal[0]
+        return samples
+
+    def _stream(self, control: _Control) -> Stream:
+        """Return the stream that a request goes on with.
+
+        Raises:
+            SpeechError: It has not begun, or was silent for too long.
+        """
+        assert isinstance(self._recognizer, StreamingRecognizer)  # the other kind has no streams
+        if control.starts:
+            self._forget_idle()
+            self._streams[control.stream] = _OpenStream(self._recognizer.start())
+        found = self._streams.get(control.stream)
+        if found is None:
+            raise SpeechError(f"there is no stream {control.stream}: its start was not heard")
+        found.used = time.monotonic()
+        if control.ends:
+            del self._streams[control.stream]
+        return found.stream
+
+    def _forget_idle(self) -> None:
+        """Drop the streams that Triton has given up; it does not say when it does."""
+        oldest = time.monotonic() - 2 * repository.MAX_IDLE_SECONDS
+        self._streams = {number: one for number, one in self._streams.items() if one.used >= oldest}
+
+
+@dataclass
+class _OpenStream:
+    """A stream that has begun, and when it was last heard, by the monotonic clock."""
+
+    stream: Stream
+    used: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,39 +121,12 @@ class _Control:
         )
 
 
-class _Streams:
-    """The streams that this instance has begun to hear."""
-
-    def __init__(self, recognizer: StreamingRecognizer) -> None:
-        self._recognizer = recognizer
-        self._open: dict[int, Stream] = {}
-        self._used: dict[int, float] = {}
-
-    def accept(self, control: _Control, samples: Samples) -> list[Result]:
-        """Take the next samples of a stream.
-
-        Raises:
-            SpeechError: The stream has not begun, or was silent for too long.
-        """
-        if control.starts:
-            self._forget_idle()
-            self._open[control.stream] = self._recognizer.start()
-        if control.stream not in self._open:
-            raise SpeechError(f"there is no stream {control.stream}: its start was not heard")
-        self._used[control.stream] = time.monotonic()
-        results = self._open[control.stream].accept(samples)
-        return self._finish(control.stream, results) if control.ends else results
-
-    def _finish(self, stream: int, results: list[Result]) -> list[Result]:
-        del self._used[stream]
-        last = self._open.pop(stream).finish()
-        return [*(one for one in results if one.is_final), last]
-
-    def _forget_idle(self) -> None:
-        """Drop the streams that Triton has given up; it does not say when it does."""
-        oldest = time.monotonic() - 2 * repository.MAX_IDLE_SECONDS
-        for stream in [stream for stream, used in self._used.items() if used < oldest]:
-            del self._used[stream], self._open[stream]
+def _response(job: joining.Job | SpeechError) -> Any:  # noqa: ANN401 - Triton's types
+    error = job if isinstance(job, SpeechError) else job.error
+    if isinstance(job, SpeechError) or error:
+        message = error.message if error else ""
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
+    return pb_utils.InferenceResponse(_tensors(job.results()))
 
 
 def _number(request: Any, name: str) -> int:  # noqa: ANN401 - Triton's types

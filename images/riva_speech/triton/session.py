@@ -28,9 +28,22 @@ class TritonSession:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model on named tensors and return its named outputs.
 
+        What has more entries than one of the model's batches may have is run in several.
+
         Raises:
             SpeechError: Triton cannot run it.
         """
+        most = self._config.max_batch_size
+        entries = len(next(iter(inputs.values())))
+        if not most or entries <= most:
+            return self._run(inputs)
+        parts = [
+            self._run({name: value[begin : begin + most] for name, value in inputs.items()})
+            for begin in range(0, entries, most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         request = pb_utils.InferenceRequest(
             model_name=self._config.name,
             requested_output_names=[tensor.name for tensor in self._config.outputs],

@@ -19,6 +19,8 @@ from riva_speech.servicemaker.families import ctc, transducer
 from riva_speech.servicemaker.targets import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from riva_speech.archive import ArchiveReader
 
 NAME = "speech_recognition"
@@ -44,6 +46,12 @@ def pipelines_of(rmir: ArchiveReader) -> list[PipelineConfig]:
         if "/" in pipeline.name or pipeline.name.startswith("."):
             raise DamagedArchiveError(f"{rmir.path} names a pipeline {pipeline.name!r}")
     return pipelines
+
+
+def options_of(rmir: ArchiveReader) -> Mapping[str, object]:
+    """Return what riva-build noted for riva-deploy: option names and values."""
+    options = rmir.metadata.get("engine")
+    return options if isinstance(options, dict) else {}
 
 
 @dataclass(frozen=True)

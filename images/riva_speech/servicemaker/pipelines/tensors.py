@@ -27,14 +27,17 @@ PIPELINE_OUTPUTS: Tensors = (
 )
 
 
-def graph_tensors(pipeline: PipelineConfig) -> tuple[Tensors, Tensors]:
-    """Return the inputs and outputs of NeMo's exported graphs."""
+def graph_tensors(pipeline: PipelineConfig, outcomes: int) -> tuple[Tensors, Tensors]:
+    """Return the inputs and outputs of NeMo's exported graphs.
+
+    ``outcomes`` is the number of tokens, the blank among them.
+    """
     n_mels = pipeline.acoustic.features.n_mels
     inputs = [
         Tensor("audio_signal", "FP32", (n_mels, -1)),
         Tensor("length", "INT64", (1,), per_entry=True),
     ]
-    outputs = [Tensor("logprobs", "FP32", (-1, -1))]
+    outputs = [Tensor("logprobs", "FP32", (-1, outcomes))]
     lengths = Tensor("encoded_lengths", "INT64", (1,), per_entry=True)
     if config := pipeline.acoustic.transducer:
         outputs = [Tensor("outputs", "FP32", (config.encoder_width, -1))]
@@ -54,9 +57,7 @@ def graph_tensors(pipeline: PipelineConfig) -> tuple[Tensors, Tensors]:
     return tuple(inputs), tuple(outputs)
 
 
-def decoder_joint_tensors(
-    acoustic: AcousticConfig,
-) -> tuple[Tensors, Tensors]:
+def decoder_joint_tensors(acoustic: AcousticConfig, outcomes: int) -> tuple[Tensors, Tensors]:
     """Return the inputs and outputs of a transducer's second graph; all have their batch.
 
     The batch is not the first dimension of its states, so Triton leaves batches to the caller.
@@ -72,7 +73,7 @@ def decoder_joint_tensors(
         Tensor("input_states_2", "FP32", (layers, -1, width)),
     )
     outputs = (
-        Tensor("outputs", "FP32", (-1, -1, -1, -1)),
+        Tensor("outputs", "FP32", (-1, -1, -1, outcomes + len(config.durations))),
         Tensor("prednet_lengths", "INT32", (-1,)),
         Tensor("output_states_1", "FP32", (layers, -1, width)),
         Tensor("output_states_2", "FP32", (layers, -1, width)),

@@ -12,8 +12,9 @@ import yaml
 from riva_speech.asr import loading, writer
 from riva_speech.asr.pipeline import ONLINE
 from riva_speech.errors import UnsupportedError
-from riva_speech.repository import VERSION, ModelConfig, write_model
-from riva_speech.servicemaker.engines import EngineBuilder, Range
+from riva_speech.repository import VERSION, Batching, ModelConfig, write_model
+from riva_speech.servicemaker import batches
+from riva_speech.servicemaker.batches import Range
 from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines import tensors
 from riva_speech.servicemaker.pipelines.layout import (
@@ -23,16 +24,20 @@ from riva_speech.servicemaker.pipelines.layout import (
     TEXT,
     AcousticModel,
     acoustic_models,
+    options_of,
 )
 from riva_speech.sessions.onnx import save_optimised
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
+from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.archive import ArchiveReader
     from riva_speech.asr.pipeline import PipelineConfig
+    from riva_speech.servicemaker.engines import EngineBuilder
     from riva_speech.servicemaker.targets import Target
+    from riva_speech.text.vocabulary import VocabularyType
 
 # Most whole utterances are some ten seconds long: engines are the fastest there.
 _USUAL_FRAMES = 1000
@@ -69,6 +74,13 @@ class Source:
         shared = [name.removeprefix(prefix) for name in names if not name.endswith(".onnx")]
         return [self._folder / name for name in shared]
 
+    def vocabulary(self, kind: VocabularyType) -> Vocabulary:
+        """Return the tokens of the graphs, in the order of their outputs."""
+        path = self._folder / ctc.VOCABULARY
+        if not path.exists():
+            self.rmir.extract(f"{DECODER}-{ctc.VOCABULARY}", path)
+        return Vocabulary.load(path, kind)
+
     def _unpacked(self, name: str) -> Path:
         path = self._folder / name
         if not path.exists():
@@ -80,8 +92,8 @@ def write_acoustic_model(
     source: Source, pipeline: PipelineConfig, model: AcousticModel, folder: Path, target: Target
 ) -> None:
     """Write an acoustic model's folder; nothing is stored twice where the disk has links."""
-    config = _acoustic_config(pipeline, model, target)
-    version = write_model(folder, config)
+    batch = batches.of_graph(options_of(source.rmir), pipeline.type)
+    version = write_model(folder, acoustic_config(source, pipeline, model, target, batch))
     if target.optimize:
         weights = ctc.SHARED_WEIGHTS
         save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
@@ -95,12 +107,15 @@ def write_acoustic_model(
 
 def write_engine(
     graph: Path,
+    config: ModelConfig,
     pipeline: PipelineConfig,
     model: AcousticModel,
     folder: Path,
     builder: EngineBuilder,
 ) -> None:
     """Write an acoustic model's folder with the engine that a graph becomes.
+
+    ``config`` is what ``acoustic_config`` gives for it.
 
     Raises:
         UnsupportedError: The graph is a transducer's prediction network and joint.
@@ -110,21 +125,25 @@ def write_engine(
             f"{model.directory} decodes a transducer, and this version makes no engine of that",
             hint="deploy with --runtime=onnxruntime",
         )
-    config = _acoustic_config(pipeline, model, builder.target)
     first = model.parameter == loading.FIRST_ACOUSTIC_MODEL
     engine = builder.build(graph, config.inputs, frames(pipeline, first=first))
-    version = write_model(
-        folder, replace(config, parameters=builder.stamp, max_batch_size=builder.batch.most)
-    )
+    version = write_model(folder, replace(config, parameters=builder.stamp))
     (version / PLAN_FILE).write_bytes(engine)
 
 
-def _acoustic_config(pipeline: PipelineConfig, model: AcousticModel, target: Target) -> ModelConfig:
-    batch, (inputs, outputs) = 1, tensors.graph_tensors(pipeline)
+def acoustic_config(
+    source: Source, pipeline: PipelineConfig, model: AcousticModel, target: Target, batch: Range
+) -> ModelConfig:
+    """Say what a graph takes; the batch of a transducer's second one is its caller's affair."""
+    name, backend, on_gpu = model.directory, target.backend, target.on_gpu
+    outcomes = source.vocabulary(pipeline.acoustic.vocabulary_type).blank + 1
     if model.parameter == loading.DECODER_JOINT_MODEL:
-        batch, (inputs, outputs) = 0, tensors.decoder_joint_tensors(pipeline.acoustic)
-    name = model.directory
-    return ModelConfig(name, target.backend, batch, inputs, outputs, on_gpu=target.on_gpu)
+        inputs, outputs = tensors.decoder_joint_tensors(pipeline.acoustic, outcomes)
+        return ModelConfig(name, backend, 0, inputs, outputs, on_gpu=on_gpu)
+    inputs, outputs = tensors.graph_tensors(pipeline, outcomes)
+    return ModelConfig(
+        name, backend, batch.most, inputs, outputs, on_gpu=on_gpu, batching=batch.batching
+    )
 
 
 def frames(pipeline: PipelineConfig, *, first: bool) -> Range:
@@ -171,7 +190,7 @@ def write_pipeline(
     config = ModelConfig(
         name=folder.name,
         backend="python",
-        max_batch_size=1,
+        max_batch_size=batches.of_pipeline(options_of(rmir), pipeline.type).most,
         inputs=tensors.PIPELINE_INPUTS,
         outputs=tensors.PIPELINE_OUTPUTS,
         parameters={
@@ -180,6 +199,8 @@ def write_pipeline(
             **references,
         },
         stateful=pipeline.type == ONLINE,
+        # Utterances are of any length; the pipeline itself joins what goes into one run.
+        batching=Batching(ragged=pipeline.type != ONLINE),
     )
     version = write_model(folder, config)
     rmir.extract(f"{FEATURIZER}-{ctc.FEATURIZER}", version / loading.FEATURIZER_FILE)
