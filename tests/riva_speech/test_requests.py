@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -22,8 +24,6 @@ from riva_speech.server.requests import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from riva_speech.asr.pipeline import PipelineConfig
 
 
@@ -230,3 +230,36 @@ def test_any_bytes_that_parse_are_options_or_an_error(
         wanted_model(sent)
         declared_format(sent)
         assert 1 <= options_of(sent, pipeline).alternatives <= 30
+
+
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+MESSAGES = [
+    riva_asr_pb2.RecognitionConfig,
+    riva_asr_pb2.StreamingRecognitionConfig,
+    riva_asr_pb2.EndpointingConfig,
+    riva_asr_pb2.SpeechContext,
+    riva_asr_pb2.SpeakerDiarizationConfig,
+    riva_asr_pb2.StreamingRecognizeRequest,
+    riva_asr_pb2.SpeechRecognitionAlternative,
+    riva_asr_pb2.WordInfo,
+    riva_asr_pb2.StreamingRecognitionResult,
+    riva_asr_pb2.PipelineStates,
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda one: one.DESCRIPTOR.name)
+def test_every_field_is_documented(message: Any) -> None:
+    """docs/api.md says of each field that a message has today what it does here."""
+    page = API_PAGE.read_text()
+
+    missing = [one.name for one in message.DESCRIPTOR.fields if f"`{one.name}`" not in page]
+
+    assert not missing
+
+
+def test_every_custom_key_is_documented() -> None:
+    """docs/api.md has each key, and no other."""
+    section = API_PAGE.read_text().partition("## `custom_configuration`")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert {key for cell in cells for key in re.findall("`([^`]+)`", cell)} == set(KEYS)

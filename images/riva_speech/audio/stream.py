@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAGIC_BYTES = 12
 _FLAC_MAGIC = b"fLaC"
 _MAGICS = (*wav.MAGICS, _FLAC_MAGIC, ogg.MAGIC)
-_HAVE_HEADERS = (Encoding.FLAC, Encoding.OGGOPUS)
+_CODECS = (Encoding.FLAC, Encoding.OGGOPUS)
 _MISMATCH = "Error: config format doesn't match with header format"
 # Some bytes of a codec may stand for hours of silence: a message ends here.
 MAX_MESSAGE_SECONDS = 2 * 3600
@@ -73,7 +73,14 @@ class AudioStream:
         self._header = b""
         self._left: int | None = None
         self._decoder: Decoder | None = None
+        # Until the format is known, it may be any.
+        self._packed = True
         self._resampler: soxr.ResampleStream | None = None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether a few bytes may stand for many samples, so that decoding them takes its time."""
+        return self._packed
 
     def accept(self, data: bytes) -> Samples:
         """Take bytes; return mono float32 samples at the target rate that are complete now."""
@@ -128,7 +135,7 @@ class AudioStream:
         return self._header
 
     def _open_bare(self) -> bytes:
-        if self._declared.encoding in _HAVE_HEADERS:
+        if self._declared.encoding in _CODECS:
             raise AudioError(_MISMATCH)
         if not self._declared.sample_rate:
             raise AudioError(
@@ -142,6 +149,7 @@ class AudioStream:
         self._declared.agree(audio_format)
         audio_format.check()
         self._decoder = decoder_for(audio_format)
+        self._packed = audio_format.encoding in _CODECS
         if audio_format.sample_rate != self._target_rate:
             self._resampler = soxr.ResampleStream(
                 audio_format.sample_rate, self._target_rate, 1, dtype="float32"

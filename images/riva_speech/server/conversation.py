@@ -78,15 +78,20 @@ class Conversation:
 
     async def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
         """End the stream; answer with what was still to come."""
-        finals = _finals(await self._hear(self._audio.finish()))
+        finals = _finals(await self._hear(await self._decode_last()))
         last = self._late(await self._turns.finish())
         nothing_said = not (self._had_final or finals)
         return self._respond([*finals, last] if last.words or nothing_said else finals)
 
     async def _decode(self, audio: bytes) -> Samples:
-        if len(audio) <= QUICK_BYTES:
+        if len(audio) <= QUICK_BYTES and not self._audio.is_packed:
             return self._audio.accept(audio)
         return await self._scheduler.compute(self._audio.accept, audio)
+
+    async def _decode_last(self) -> Samples:
+        if not self._audio.is_packed:
+            return self._audio.finish()
+        return await self._scheduler.compute(self._audio.finish)
 
     async def _end_here(self) -> Result:
         """End the utterance as if the stream did, and go on with a new stream."""
