@@ -2,26 +2,34 @@
 
     PYTHONPATH=.:tests python benchmarks/download_rate.py [--mib 1024] [--rounds 7]
 
-Three ways take turns in one run, so that a busy moment of the machine meets all of them:
+Four ways take turns in one run, so that a busy moment of the machine meets all of them:
 
 - ours: list, link, and `transfer.fetch` by 8 ranges, hashed, flushed to the disk and renamed;
 - curl: 8 `curl` processes, each with an eighth of the file; nothing hashed, nothing flushed;
+- verified: the same, and then `sha256sum` over the eighths;
 - ngcsdk: list, link and all, `download_version` with ngcsdk's own settings; nothing hashed.
 
-The file comes from nginx, over plain HTTP or over TLS as from NGC; lists and links come from the
-tests' stand-in for NGC. It prints the median rates, then the median and the quartiles of the ratios
-within each round; against curl, which is given the address, ours counts from the list on. Last, a
-transfer is killed half way, and the server counts what the next one asks for.
+The file comes from nginx, over plain HTTP or over TLS as from NGC, as fast as it can and, in a
+second table, over a line where each connection gets `--slow` MiB/s. Lists and links come from the
+tests' stand-in for NGC. Files go to memory, unless `--folder` says otherwise: a disk that is slower
+than the line would be all that is measured, since only ours waits for it.
+
+It prints the median rates, then the median and the quartiles of the ratios within each round;
+against curl, which is given the address, ours counts from the list on. "bound" is the best ratio to
+curl that one who moves bytes as curl does and hashes them could have on this machine: hashing needs
+a core for as long as SHA-256 takes by itself, and processor time that curl and nginx leave over.
+Last, a transfer is killed half way, and the server counts what the next one asks for.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
+import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -36,8 +44,9 @@ from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.config import Settings
 from quickstart.sources.ngc import NgcSource
-from quickstart.transfer.ranges import Limits
+from quickstart.transfer.limits import Limits
 from support.ngc import PERSONAL, Model, Ngc
+from support.nginx import Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,60 +54,9 @@ if TYPE_CHECKING:
 NAME = "rmir_asr_test"
 REFERENCE = f"nvidia/riva/{NAME}:1.0"
 ARTIFACT = Artifact("asr", "", "", NAME, "1.0", "ngc", REFERENCE)
-WAYS = ("ours", "curl", "ngcsdk")
+WAYS = ("ours", "curl", "verified", "ngcsdk")
 CURLS = 8
-NGINX = """daemon off; worker_processes 1; pid {folder}/nginx.pid; user root;
-events {{ worker_connections 256; }}
-http {{
-    log_format sent '$body_bytes_sent';
-    access_log {folder}/sent.log sent;
-    client_body_temp_path {folder}/t; proxy_temp_path {folder}/t; fastcgi_temp_path {folder}/t;
-    uwsgi_temp_path {folder}/t; scgi_temp_path {folder}/t;
-    sendfile on; sendfile_max_chunk 2m;
-    ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
-    server {{ listen 127.0.0.1:{port} {ssl}; root {folder}; }}
-}}
-"""
-
-
-def _free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@dataclass
-class Nginx:
-    """nginx, which serves one file and counts in its log."""
-
-    path: Path
-    scheme: str
-    port: int = field(default_factory=_free_port)
-
-    @property
-    def url(self) -> str:
-        """The address of the file."""
-        return f"{self.scheme}://127.0.0.1:{self.port}/{self.path.name}"
-
-    def sent(self) -> int:
-        """Return how many bytes of the file were sent so far."""
-        return sum(map(int, (self.path.parent / "sent.log").read_text().split()))
-
-    @contextmanager
-    def running(self) -> Iterator[Nginx]:
-        """Serve until the end of the block."""
-        folder = self.path.parent
-        configuration = folder / "nginx.conf"
-        ssl = "ssl" if self.scheme == "https" else ""
-        text = NGINX.format(folder=folder, port=self.port, ssl=ssl)
-        configuration.write_text(text)
-        command = [shutil.which("nginx") or "nginx", "-c", str(configuration)]
-        with subprocess.Popen([*command, "-e", str(folder / "error.log")]) as process:
-            try:
-                yield self
-            finally:
-                process.terminate()
+MEMORY = Path("/dev/shm")  # noqa: S108 - files of a benchmark, in a folder of their own
 
 
 class Registry(Ngc):
@@ -111,10 +69,20 @@ class Registry(Ngc):
         return self.address
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one way took: seconds in all, from the list on, and of processors for curl."""
+
+    whole: float
+    listed: float
+    processors: float
+
+
 @dataclass
 class Bench:
     """What the ways have in common."""
 
+    ngc: Registry
     blobs: Nginx
     folder: Path
     size: int
@@ -138,14 +106,26 @@ class Bench:
         """Fetch eighths side by side."""
         part = -(-self.size // CURLS)
         trust = ["--cacert", os.environ["REQUESTS_CA_BUNDLE"]]
-        command = [shutil.which("curl") or "curl", "-sf", *trust, self.blobs.url]
+        command = [shutil.which("curl") or "curl", "-sf", *trust, self.ngc.address]
         children = []
-        for start in range(0, self.size, part):
+        for number, start in enumerate(range(0, self.size, part)):
             bounds = f"{start}-{min(start + part, self.size) - 1}"
-            output = str(self.folder / f"part{start}")
+            output = str(self.folder / f"part{number}")
             children.append(subprocess.Popen([*command, "-r", bounds, "-o", output]))
         if sum(child.wait() for child in children):
             raise SystemExit("curl failed")
+
+    def verified(self) -> None:
+        """Fetch eighths side by side, and hash them when all are there."""
+        self.curl()
+        parts = [str(path) for path in sorted(self.folder.glob("part*"))]
+        with subprocess.Popen(["cat", *parts], stdout=subprocess.PIPE) as all_parts:  # noqa: S607
+            subprocess.run(
+                ["sha256sum"],  # noqa: S607 - whichever is installed
+                stdin=all_parts.stdout,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
 
     def ngcsdk(self) -> None:
         """Fetch as ngcsdk does."""
@@ -154,25 +134,33 @@ class Bench:
         if done.status != "Completed":
             raise SystemExit(f"ngcsdk: {done.status}")
 
-    def seconds(self, way: str) -> tuple[float, float]:
-        """Return how long one way takes, into an empty folder: in all, and from the list on."""
+    def empty(self) -> None:
+        """Begin with an empty folder and a source that knows nothing yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.source = self.signed_in()
         os.sync()
-        began = time.perf_counter()
+
+    def run(self, way: str) -> Run:
+        """Return what one way takes, into an empty folder."""
+        self.empty()
+        used, began = self._processors(), time.perf_counter()
         getattr(self, way)()
         ended = time.perf_counter()
         got = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
         if got != self.size:
             raise SystemExit(f"{way} brought {got} bytes of {self.size}")
-        return ended - began, ended - (self.listed if way == "ours" else began)
+        since = self.listed if way == "ours" else began
+        return Run(ended - began, ended - since, self._processors() - used)
+
+    def _processors(self) -> float:
+        """Return the processor time of curl and nginx so far, in seconds."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime + self.blobs.processors()
 
     def killed(self) -> tuple[int, int]:
         """Kill a transfer half way; return what its journal lacks, and what is sent again."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        self.source = self.signed_in()
+        self.empty()
         child = os.fork()
         if not child:
             self.ours()
@@ -201,15 +189,15 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, size: int, scheme: str) -> Iterator[Bench]:
+def bench(folder: Path, size: int, scheme: str, slow: int = 8) -> Iterator[Bench]:
     """Give everything that serves and is served."""
     data = os.urandom(size)
     path = folder / "blob.rmir"
     path.write_bytes(data)
-    blobs = Nginx(path, scheme)
+    blobs = Nginx(path, scheme, slow)
     with Registry(folder).running() as ngc, blobs.running():
         assert isinstance(ngc, Registry)
-        ngc.address = blobs.url
+        ngc.address = blobs.url()
         ngc.offer(Model({path.name: data}))
         os.environ.update(ngc.environment)
         # It reads its environment when it is imported.
@@ -217,7 +205,53 @@ def bench(folder: Path, size: int, scheme: str) -> Iterator[Bench]:
 
         client = ngcsdk.Client()
         client.configure(api_key=PERSONAL, team_name="no-team")
-        yield Bench(blobs, folder / "out", size, client)
+        yield Bench(ngc, blobs, folder / "out", size, client)
+
+
+def hash_rate() -> float:
+    """Return how many bytes a second one core hashes, at its best."""
+    block, count, rates = bytes(1 << 18), 512, []
+    for _ in range(5):
+        digest, began = hashlib.sha256(), time.perf_counter()
+        for _ in range(count):
+            digest.update(block)
+        rates.append(count * len(block) / (time.perf_counter() - began))
+    return max(rates)
+
+
+def bound(curl: Run, hashing: float) -> float:
+    """Return the best ratio to a run of curl for one who hashes too, which takes `hashing` s."""
+    shared = (curl.processors + hashing) / (os.cpu_count() or 1)
+    return curl.listed / max(curl.listed, hashing, shared)
+
+
+def spread(values: list[float]) -> str:
+    """Return the median and the quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def compare(here: Bench, rounds: int, hashing: float) -> None:
+    """Let all ways take turns, and print rates and ratios."""
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    for way in WAYS:
+        here.run(way)
+    for _ in range(rounds):
+        for way, taken in runs.items():
+            taken.append(here.run(way))
+    for way, taken in runs.items():
+        rate = here.size / statistics.median(run.whole for run in taken) / (1 << 20)
+        print(f"  {way}: {rate:.0f} MiB/s")
+    own, curl = runs["ours"], runs["curl"]
+    for way in ("curl", "verified"):
+        ratios = [t.listed / o.listed for t, o in zip(runs[way], own, strict=True)]
+        print(f"  ours / {way}: {spread(ratios)}")
+    bounds = [bound(run, hashing) for run in curl]
+    print(f"  bound of ours / curl: {spread(bounds)}")
+    parts = [t.listed / o.listed / b for t, o, b in zip(curl, own, bounds, strict=True)]
+    print(f"  ours / curl / bound: {spread(parts)}")
+    ratios = [t.whole / o.whole for t, o in zip(runs["ngcsdk"], own, strict=True)]
+    print(f"  ours / ngcsdk: {spread(ratios)}")
 
 
 def main() -> None:
@@ -226,29 +260,24 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024, help="the size of the file")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is taken")
     parser.add_argument("--scheme", choices=["http", "https"], default="https")
-    parser.add_argument("--folder", type=Path, help="where the files go [the system's]")
+    parser.add_argument("--slow", type=int, default=8, help="the slow line's MiB/s a connection")
+    parser.add_argument("--folder", type=Path, help="where the files go [memory]")
     arguments = parser.parse_args()
-    size = arguments.mib << 20
+    size, base = arguments.mib << 20, arguments.folder or (MEMORY if MEMORY.is_dir() else None)
+    hashing = size / hash_rate()
+    print(f"{arguments.mib} MiB over {arguments.scheme}, {os.cpu_count()} cores")
+    print(f"  SHA-256 alone: {arguments.mib / hashing:.0f} MiB/s a core")
     with (
-        tempfile.TemporaryDirectory(dir=arguments.folder) as folder,
-        bench(Path(folder), size, arguments.scheme) as here,
+        tempfile.TemporaryDirectory(dir=base) as folder,
+        bench(Path(folder), size, arguments.scheme, arguments.slow) as here,
     ):
-        times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-        for way in times:
-            here.seconds(way)
-        for _ in range(arguments.rounds):
-            for way, taken in times.items():
-                taken.append(here.seconds(way))
-        print(f"{arguments.mib} MiB over {arguments.scheme}, {os.cpu_count()} cores")
-        for way, taken in times.items():
-            print(f"{way}: {arguments.mib / statistics.median(t for t, _ in taken):.0f} MiB/s")
-        for way, which in (("curl", 1), ("ngcsdk", 0)):
-            pairs = zip(times[way], times["ours"], strict=True)
-            ratios = [theirs[which] / own[which] for theirs, own in pairs]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            print(f"ours / {way}: {middle:.2f} ({low:.2f} to {high:.2f})")
+        print("as fast as it goes")
+        compare(here, arguments.rounds, hashing)
         missing, again = here.killed()
-        print(f"killed half way: {missing} bytes were missing, {again} were sent again")
+        print(f"  killed half way: {missing} bytes missing, {again} sent again")
+        print(f"{arguments.slow} MiB/s a connection", flush=True)
+        here.ngc.address = here.blobs.url(slow=True)
+        compare(here, arguments.rounds, hashing)
 
 
 if __name__ == "__main__":

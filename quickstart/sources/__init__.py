@@ -40,12 +40,12 @@ class Body(Protocol):
         """The offset of the first byte that comes; 0 where the other side gives only all."""
         ...
 
-    def read(self, size: int) -> bytes:
-        """Return `size` bytes, or fewer where the other side ends."""
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer, and return with how many bytes: fewer, or none, at the end."""
         ...
 
     def abort(self) -> None:
-        """Make a `read` that waits in another thread end."""
+        """Make a `readinto` that waits in another thread end."""
         ...
 
 

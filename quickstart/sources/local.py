@@ -13,7 +13,7 @@ from quickstart.sources import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from io import BufferedReader
 
     from quickstart.catalog import Artifact
     from quickstart.sources import Body
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 class FileBody:
     """A part of a file of this machine."""
 
-    stream: BinaryIO
+    stream: BufferedReader
     start: int
     stop: int
 
-    def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, and none at the end of the part."""
-        return self.stream.read(min(size, self.stop - self.stream.tell()))
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer, and return with how many bytes: fewer, or none, at the end."""
+        return self.stream.readinto(buffer[: self.stop - self.stream.tell()])
 
     def abort(self) -> None:
         """Do nothing: a disk does not keep its reader waiting."""

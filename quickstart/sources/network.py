@@ -7,6 +7,7 @@ are named in errors without their query, which may be a signature.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import socket
@@ -74,13 +75,17 @@ class HttpBody:
     _raw: urllib3.BaseHTTPResponse
     _url: str
 
-    def read(self, size: int) -> bytes:
-        """Return `size` bytes, or fewer where the other side ends."""
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer, and return with how many bytes: fewer, or none, at the end."""
         with translated(self._url):
-            return self._raw.read(size, decode_content=False)
+            # urllib3's own reading copies every byte twice before it gives it away.
+            count: int = self._raw._fp.readinto(buffer)  # type: ignore[attr-defined] # noqa: SLF001
+            if count and self._raw.closed:
+                self._raw.release_conn()
+            return count
 
     def abort(self) -> None:
-        """Make a `read` that waits in another thread end."""
+        """Make a `readinto` that waits in another thread end."""
         with suppress(OSError, ValueError, RuntimeError, AttributeError):
             self._raw.shutdown()
 
@@ -267,12 +272,20 @@ def wait_of(text: str) -> float:
     return 0.0
 
 
+_FOREIGN = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Turn what requests and urllib3 raise into errors of our tree."""
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except _FOREIGN as error:
         raise network_error(error, url) from None
 
 
@@ -403,6 +416,8 @@ _KINDS: list[
     (
         (
             ConnectionError,
+            ssl.SSLEOFError,
+            http.client.HTTPException,
             urllib3.exceptions.IncompleteRead,
             urllib3.exceptions.ProtocolError,
             requests.exceptions.ChunkedEncodingError,

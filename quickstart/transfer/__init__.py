@@ -3,8 +3,9 @@
 Bytes go to a `.partial` file in parallel ranges and are hashed on the way; the file takes its name,
 in one atomic step, only when size and hash are those that the source promised.
 
-`ranges` moves and hashes, `partial` is the file on its way with its journal, and `patience` says
-how often, and after which pauses, something is tried again.
+`ranges` moves and `hashing` hashes, `course` is what their threads share, `partial` is the file on
+its way with its journal, `limits` and `patience` say what is put up with, and how often something
+is tried again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError, OutOfResourceError
+from quickstart.transfer.limits import Limits
 from quickstart.transfer.partial import Partial, held
-from quickstart.transfer.ranges import Ledger, Limits, Mover, RangesIgnoredError
+from quickstart.transfer.ranges import Ledger, Mover, RangesIgnoredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -78,12 +78,11 @@ class Partial:
         """Return how many bytes the journal does not say are there."""
         return self.file.size - sum(b - a for a, b in map(self.bounds, self.arrived))
 
-    def write(self, data: bytes, offset: int) -> None:
+    def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at an offset."""
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(self.descriptor, rest, offset)
-            rest, offset = rest[written:], offset + written
+        while data:
+            written = os.pwrite(self.descriptor, data, offset)
+            data, offset = data[written:], offset + written
 
     def note(self, index: int, prefix: str = "") -> None:
         """Write into the journal that a range is there, and the hash up to its end."""

@@ -166,13 +166,13 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
     """Waits until something is true, or fails the test."""
 
     def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with suppress(OSError, ValueError):
                 if condition():
                     return
             time.sleep(0.02)
-        pytest.fail("it did not come true within 20 s")
+        pytest.fail("it did not come true within 60 s")
 
     return wait
 

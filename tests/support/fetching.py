@@ -17,8 +17,8 @@ from quickstart.sources import key
 from quickstart.sources.account import Account
 from quickstart.sources.network import Network
 from quickstart.sources.ngc import NgcSource
+from quickstart.transfer.limits import Limits
 from quickstart.transfer.patience import Patience
-from quickstart.transfer.ranges import Limits
 from support.ngc import PERSONAL
 
 if TYPE_CHECKING:
