@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from riva_speech.errors import NotReadyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
@@ -38,7 +40,7 @@ class BatcherClosedError(BatcherError):
     """The batcher is closed, or its thread has died; the cause is the error's cause."""
 
 
-class UnavailableError(Exception):
+class UnavailableError(NotReadyError):
     """Raised by a function that cannot run anything now: its items are not tried one by one."""
 
 

@@ -4,6 +4,7 @@
     ├── UsageError              2  a wrong option or value
     ├── ArtifactMissingError    3  a file, graph or model that is not there
     ├── UnsupportedError        5  this model, option or platform is not supported
+    ├── NotReadyError           6  a server that should answer and does not
     ├── OutOfResourceError      7  disk, memory or port
     └── ArchiveError            9  integrity
         ├── ForeignArchiveError    not an archive of this project
@@ -49,6 +50,12 @@ class UnsupportedError(SpeechError):
     """A model, an option or a platform that this version does not support."""
 
     exit_code = 5
+
+
+class NotReadyError(SpeechError):
+    """A server that this one needs is away, or has not loaded its models."""
+
+    exit_code = 6
 
 
 class OutOfResourceError(SpeechError):

@@ -22,11 +22,14 @@ TRITON = os.environ.get("RIVA_TEST_TRITON", "")
 
 
 @contextmanager
-def triton(repository: Path, folder: Path) -> Iterator[Any]:
-    """Run Triton over a repository until every model is ready; give Triton's own gRPC client."""
+def triton(repository: Path, folder: Path, port: int = 0) -> Iterator[Any]:
+    """Run Triton over a repository until every model is ready; give Triton's own gRPC client.
+
+    A port of 0 is any that is free.
+    """
     from tritonclient import grpc as client  # noqa: PLC0415 - few tests need it
 
-    port = free_port()
+    port = port or free_port()
     with (folder / "triton.log").open("w+") as log:
         process = subprocess.Popen(
             list(_command(repository, folder, port)),

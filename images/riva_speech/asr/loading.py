@@ -53,8 +53,10 @@ FIRST_ACOUSTIC_MODEL = "first_acoustic_model"
 DECODER_JOINT_MODEL = "decoder_joint_model"
 
 
-def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
-    """Load every speech recognition pipeline of a repository.
+def load_recognizers(
+    root: Path, *, threads: int = 0, open_session: SessionOpener | None = None
+) -> list[Recognizer]:
+    """Load every speech recognition pipeline of a repository; see ``load_recognizer``.
 
     Raises:
         ArtifactMissingError: The repository or one of its files is missing.
@@ -64,7 +66,10 @@ def load_recognizers(root: Path, *, threads: int = 0) -> list[Recognizer]:
     with staging.reading(root):
         folders = [root / name for name in repository.list_models(root)]
         pipelines = [folder for folder in folders if _is_pipeline(folder)]
-        return [load_recognizer(folder, threads=threads, shared=shared) for folder in pipelines]
+        return [
+            load_recognizer(folder, threads=threads, open_session=open_session, shared=shared)
+            for folder in pipelines
+        ]
 
 
 def load_recognizer(

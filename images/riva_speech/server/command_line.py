@@ -41,6 +41,7 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         max_requests=chosen.max_requests,
         max_batch=chosen.max_batch,
         batch_delay=chosen.batch_delay / 1000,
+        triton_uri=chosen.triton_uri,
         threads=chosen.threads,
         max_message=chosen.max_message,
         drain_timeout=chosen.drain_timeout,
@@ -67,6 +68,13 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         help="repository that riva-deploy wrote (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--triton-uri",
+        default=ServerOptions.triton_uri,
+        metavar="HOST:PORT",
+        type=_uri,
+        help="let a Triton that serves the same repository run the acoustic models",
     )
     for service, default in (("asr", True), ("tts", False), ("nlp", False)):
         parser.add_argument(

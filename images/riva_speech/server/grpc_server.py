@@ -23,11 +23,14 @@ from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
 from riva_speech.server.scheduling import Scheduler
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
+from riva_speech.sessions.opening import opener
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from pathlib import Path
 
     from riva_speech.server.options import ServerOptions, Tls
+    from riva_speech.sessions import SessionOpener
 
 _log = logging.getLogger("riva_speech.server")
 
@@ -38,8 +41,15 @@ _PING_EVERY_MS, _PING_ANSWER_MS = 60_000, 20_000
 class Server:
     """A gRPC server over one model repository."""
 
-    def __init__(self, options: ServerOptions, executor: Executor) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        executor: Executor,
+        open_session: SessionOpener | None = None,
+    ) -> None:
+        """Build a server; ``open_session`` opens the models where the options do not say how."""
         self._options = options
+        self._open_session = open_session
         self._executor = executor
         self._health = Health()
         self._metrics = Metrics()
@@ -110,7 +120,7 @@ class Server:
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
-        registry = await loop.run_in_executor(self._executor, load_and_warm_up, self._options)
+        registry = await loop.run_in_executor(self._executor, self._load_models)
         self._scheduler = Scheduler(
             registry.recognizers,
             self._executor,
@@ -118,6 +128,11 @@ class Server:
             self._metrics,
         )
         self._service.open(registry, self._scheduler)
+
+    def _load_models(self) -> Registry:
+        options = self._options
+        open_session = self._open_session or opener(options.threads, options.triton_uri)
+        return load_and_warm_up(options.model_repository, open_session)
 
     async def _drain(self) -> None:
         if self._health.state is ServerState.READY:
@@ -168,15 +183,14 @@ def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types
     return grpc.ssl_server_credentials([pair], root, require_client_auth=tls.mutual)
 
 
-def load_and_warm_up(options: ServerOptions) -> Registry:
+def load_and_warm_up(root: Path, open_session: SessionOpener) -> Registry:
     """Load every pipeline and let each answer once.
 
     Raises:
         ArtifactMissingError: There is no pipeline.
         SpeechError: One cannot be loaded.
     """
-    root = options.model_repository
-    registry = Registry(load_recognizers(root, threads=options.threads))
+    registry = Registry(load_recognizers(root, open_session=open_session))
     if not registry.recognizers:
         raise ArtifactMissingError(
             f"the model repository {root} holds no speech recognition pipeline",

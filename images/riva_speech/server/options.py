@@ -31,6 +31,7 @@ class ServerOptions:
         max_requests: The most recognitions at once.
         max_batch: The most streams or utterances in one run of a model.
         batch_delay: How many seconds a step waits for others when its model is free.
+        triton_uri: HOST:PORT of the Triton that runs the acoustic models; empty for this process.
         threads: Threads for one run of a model; 0 takes one a core.
         max_message: The largest message in MiB, to and from clients.
         drain_timeout: How many seconds running requests may take once the server is told to stop.
@@ -46,6 +47,7 @@ class ServerOptions:
     max_requests: int = 64
     max_batch: int = 32
     batch_delay: float = 0.0
+    triton_uri: str = ""
     threads: int = 0
     max_message: int = 128
     drain_timeout: float = 10.0

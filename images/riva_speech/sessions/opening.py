@@ -21,9 +21,21 @@ GRAPH_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
 
 
-def opener(threads: int = 0) -> SessionOpener:
-    """Return what opens models with so many threads for a run; 0 takes one a core."""
-    return partial(open_session, threads=threads)
+def opener(threads: int = 0, triton_uri: str = "") -> SessionOpener:
+    """Return what opens models.
+
+    Args:
+        threads: Threads for one run; 0 takes one a core.
+        triton_uri: HOST:PORT of the Triton that runs them; empty for this process.
+
+    Raises:
+        NotReadyError: There is no such Triton.
+    """
+    if not triton_uri:
+        return partial(open_session, threads=threads)
+    from riva_speech.sessions.remote import remote_opener  # noqa: PLC0415 - few servers need it
+
+    return remote_opener(triton_uri)
 
 
 def open_session(folder: Path, *, threads: int = 0) -> Session:

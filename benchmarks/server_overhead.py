@@ -1,0 +1,145 @@
+"""What a server computes beside its model: CPU time outside of the model's runs, over that inside.
+
+One stream, or several, are sent to a real server whose models run on one thread each, so that all
+CPU time inside of a run is that of the thread that runs it. A client sends a chunk once the one
+before is answered. Every round gives one ratio, both numbers of it from the same seconds of the
+same process; what is printed is their median and quartiles.
+
+    python -m benchmarks.server_overhead MODELS RECORDING [--streams N] [--rounds N] [--chunk MS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import multiprocessing
+import os
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.server_client import RATE, connected, free_port, pcm16, stream_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
+
+    from riva_speech.sessions import Session
+
+
+class Timed:
+    """A session whose runs are timed, in CPU seconds of their thread."""
+
+    seconds = 0.0
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the model."""
+        began = time.thread_time()
+        outputs = self._session.run(inputs)
+        Timed.seconds += time.thread_time() - began
+        return outputs
+
+
+def serve(models: Path, port: int, pipe: Connection) -> None:
+    """Serve until told to stop; answer every other word with the CPU seconds so far."""
+    from riva_speech.server.grpc_server import Server  # noqa: PLC0415 - in its own process
+    from riva_speech.server.options import ServerOptions  # noqa: PLC0415 - as above
+    from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
+
+    def opened(folder: Path) -> Session:
+        return Timed(open_session(folder, threads=1))
+
+    async def run() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        answer = partial(_answer, pipe, partial(loop.call_soon_threadsafe, stopping.set))
+        threading.Thread(target=answer, daemon=True).start()
+        with ThreadPoolExecutor() as executor:
+            options = ServerOptions(f"127.0.0.1:{port}", models)
+            await Server(options, executor, opened).run(stopping)
+
+    asyncio.run(run())
+
+
+def _answer(pipe: Connection, stop: Any) -> None:  # noqa: ANN401 - a callable
+    while pipe.recv() != "stop":
+        pipe.send((time.process_time(), Timed.seconds))
+    stop()
+
+
+def talk(stub: Any, samples: bytes, size: int) -> None:  # noqa: ANN401 - grpc has no types
+    """Send a recording as one stream."""
+    turn = threading.Semaphore(1)
+
+    def chunks() -> Iterator[bytes]:
+        for begin in range(0, len(samples), size):
+            turn.acquire()
+            yield samples[begin : begin + size]
+
+    for _ in stub.StreamingRecognize(stream_of(chunks())):
+        turn.release()
+
+
+def measure(options: argparse.Namespace, stub: Any, pipe: Connection) -> Iterator[float]:  # noqa: ANN401 - as above
+    """Give the ratio of each round."""
+    samples = pcm16(options.recording) * options.repeat
+    size = 2 * RATE * options.chunk // 1000
+    with ThreadPoolExecutor(options.streams) as pool:
+        for round_ in itertools.count():
+            before = _asked(pipe)
+            list(pool.map(lambda _: talk(stub, samples, size), range(options.streams)))
+            whole, inside = (now - then for now, then in zip(_asked(pipe), before, strict=True))
+            # The first round warms up.
+            if round_:
+                yield (whole - inside) / inside
+            if round_ == options.rounds:
+                return
+
+
+def _asked(pipe: Connection) -> tuple[float, float]:
+    pipe.send("now")
+    answer: tuple[float, float] = pipe.recv()
+    return answer
+
+
+def main() -> None:
+    """Start the server, measure, print one line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--repeat", type=int, default=5, help="the recording, so many times over")
+    parser.add_argument("--chunk", type=int, default=160, metavar="MS")
+    options = parser.parse_args()
+    # As start-riva does, before NumPy is imported there.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    port = free_port()
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(options.models, port, theirs)
+    )
+    server.start()
+    with connected(port) as stub:
+        ratios = list(measure(options, stub, ours))
+    ours.send("stop")
+    server.join()
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(
+        f"{options.streams} stream(s), chunks of {options.chunk} ms: the server computes "
+        f"{100 * middle:.0f} % ({100 * low:.0f} to {100 * high:.0f}) beside its model's runs"
+    )
+
+
+if __name__ == "__main__":
+    main()
