@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> ServerOptions:
         max_requests=chosen.max_requests,
         max_batch=chosen.max_batch,
         batch_delay=chosen.batch_delay / 1000,
-        triton_uri=chosen.triton_uri,
+        triton_uri=chosen.triton_uri or "",
         threads=chosen.threads,
         max_message=chosen.max_message,
         drain_timeout=chosen.drain_timeout,
@@ -71,7 +71,6 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--triton-uri",
-        default=ServerOptions.triton_uri,
         metavar="HOST:PORT",
         type=_uri,
         help="let a Triton that serves the same repository run the acoustic models",
