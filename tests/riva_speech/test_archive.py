@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,28 @@ def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
         open_archive(path, kind="riva"),
     ):
         pass
+
+
+@pytest.mark.parametrize("position", ["first", "later"])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_are_no_larger_than_headers_are(tmp_path: Path, kind: bytes, position: str) -> None:
+    """A header that claims gigabytes costs no memory, and is damage or another format."""
+    honest, hostile = tmp_path / "honest.riva", tmp_path / "hostile.riva"
+    (tmp_path / "a").write_bytes(b"content")
+    write_archive(honest, kind="riva", metadata={}, sources={"a": tmp_path / "a"})
+    giant = tarfile.TarInfo("x")
+    giant.type, giant.size = kind, 8 << 30
+    header = giant.tobuf(tarfile.GNU_FORMAT)
+    data = honest.read_bytes()
+    with tarfile.open(honest) as tar:
+        cut = tar.getmembers()[1].offset if position == "later" else 0
+    hostile.write_bytes(data[:cut] + header + data[cut:])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError), open_archive(hostile, kind="riva"):
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 64 << 20

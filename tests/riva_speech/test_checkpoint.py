@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from typing import TYPE_CHECKING, Any
+import tracemalloc
+import zipfile
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytest
 import yaml
 
+from riva_speech.bounded import load_arrays
 from riva_speech.errors import (
     ArtifactMissingError,
     DamagedArchiveError,
     SpeechError,
     UnsupportedError,
 )
+from riva_speech.servicemaker import weights
 from riva_speech.servicemaker.checkpoint import CONFIG, WEIGHTS, checked_module, unpack
 from support.programs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MODULES = "nemo.collections.asr.modules."
@@ -96,6 +102,70 @@ def test_a_member_of_impossible_size_is_refused_before_it_is_read(tmp_path: Path
 
     with pytest.raises(DamagedArchiveError):
         unpack(source, tmp_path / "out")
+
+
+def sparse(name: str) -> tarfile.TarInfo:
+    """Return a file of a terabyte of which nothing is stored."""
+    info = special(name, tarfile.REGTYPE)
+    info.pax_headers = {
+        "GNU.sparse.map": f"0,0,{1 << 40},0",
+        "GNU.sparse.size": str(1 << 40),
+        "GNU.sparse.numblocks": "2",
+    }
+    return info
+
+
+def test_sparse_files_are_refused(tmp_path: Path) -> None:
+    """What is almost nothing in the archive would fill a disk."""
+    source = make(tmp_path / "model.nemo", {"holes": sparse("holes")})
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(DamagedArchiveError, match="not a plain file"):
+        unpack(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("header", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_headers_are_no_larger_than_headers_are(tmp_path: Path, header: bytes, mode: str) -> None:
+    """A header that claims gigabytes is refused before memory is taken for it."""
+    source = make(tmp_path / "model.nemo", {"x": special("x", header, size=8 << 30)}, mode=mode)
+    (tmp_path / "out").mkdir()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedArchiveError, match=r"model\.nemo is"):
+            unpack(source, tmp_path / "out")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 64 << 20
+
+
+def test_a_gzip_bomb_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """A compressed checkpoint unpacks to some times its size, and no more is written."""
+    source = make(tmp_path / "model.nemo", {"zeros": b"\0" * (120 << 20)}, mode="w:gz")
+    assert source.stat().st_size < 1 << 20
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(DamagedArchiveError, match="claims more bytes than there can be"):
+        unpack(source, tmp_path / "out")
+
+    written = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert written < 1 << 20
+
+
+@pytest.mark.parametrize("cut", [1, 100, 600])
+def test_a_compressed_checkpoint_that_is_cut_short_is_damaged(tmp_path: Path, cut: int) -> None:
+    """It is told apart from one that does not exist, whatever is missing."""
+    source = make(tmp_path / "model.nemo", {"x": os.urandom(4096)}, mode="w:gz")
+    source.write_bytes(source.read_bytes()[:-cut])
+    (tmp_path / "out").mkdir()
+
+    try:
+        unpack(source, tmp_path / "out")
+    except DamagedArchiveError:
+        return
+    assert cut < 8 + 5, "only what lies behind the tar's end may be missing"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +255,129 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert "weights are refused" in done.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "hostile.riva").exists()
+
+
+def torch_file(value: object, *, legacy: bool = False) -> bytes:
+    """Return what torch writes; before 1.6 that was no zip."""
+    import torch  # noqa: PLC0415 - optional
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def deflated(content: bytes) -> bytes:
+    """Return a zip with the same entries, deflated."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def hostile_weights(name: str) -> bytes:
+    import torch  # noqa: PLC0415 - optional
+
+    made: dict[str, Callable[[], bytes]] = {
+        "deflated": lambda: deflated(torch_file({"x": torch.zeros(1 << 20)})),
+        "wide": lambda: torch_file({"x": torch.zeros(1).expand(1 << 40)}),
+        "many": lambda: torch_file(dict.fromkeys(range(1 << 12), torch.zeros(1 << 16))),
+        "sparse": lambda: torch_file({"x": torch.zeros((8, 8), layout=torch.sparse_coo)}),
+        "meta": lambda: torch_file({"x": torch.zeros((1 << 40,), device="meta")}),
+        "list": lambda: torch_file([1]),
+        "number": lambda: torch_file({"x": 1}),
+        "cut": lambda: torch_file({"x": torch.zeros(1 << 16)})[:-1000],
+        "legacy": lambda: torch_file({"x": torch.zeros(64)}, legacy=True)[:-100],
+        "nothing": lambda: b"",
+    }
+    return made[name]()
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deflated",
+        "wide",
+        "many",
+        "sparse",
+        "meta",
+        "list",
+        "number",
+        "cut",
+        "legacy",
+        "nothing",
+    ],
+)
+def test_weights_are_no_larger_than_their_file(tmp_path: Path, name: str) -> None:
+    """Tensors over bytes that are not there, and files that inflate, are refused by name."""
+    path = tmp_path / WEIGHTS
+    path.write_bytes(hostile_weights(name))
+
+    with pytest.raises(DamagedArchiveError, match="weights are refused"):
+        weights.load(path)
+
+
+@pytest.mark.nemo
+def test_honest_weights_load(tmp_path: Path) -> None:
+    """Of today's torch and of the form that it had before 1.6, shared tensors among them."""
+    import torch  # noqa: PLC0415 - optional
+
+    tensor = torch.arange(6.0).reshape(2, 3)
+    for legacy in (False, True):
+        torch.save(
+            {"a": tensor, "b": tensor.t()},
+            tmp_path / WEIGHTS,
+            _use_new_zipfile_serialization=not legacy,
+        )
+        loaded = weights.load(tmp_path / WEIGHTS)
+        assert torch.equal(loaded["a"], tensor)
+        assert torch.equal(loaded["b"], tensor.t())
+
+
+def array_file(path: Path, header: dict[str, object], content: bytes) -> Path:
+    """Write a ``.npz`` whose array ``x`` has any header and any bytes."""
+    text = repr(header).encode().ljust(117) + b"\n"
+    entry = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x.npy", entry)
+    return path
+
+
+def header(shape: tuple[int, ...], kind: str = "<f4") -> dict[str, object]:
+    return {"descr": kind, "fortran_order": False, "shape": shape}
+
+
+@pytest.mark.parametrize(
+    ("what", "content"),
+    [
+        (header((1 << 40,)), b"1234"),
+        (header((1 << 20, 1 << 20, 1 << 20)), b"1234"),
+        (header((-1,)), b"1234"),
+        (header((4,)), b"1234"),
+        (header((1,), "|O"), b"\x80\x04N."),
+        (header((1,), "<U9999999"), b"1234"),
+        ({"descr": "<f4"}, b"1234"),
+        (header((1 << 24,)), b"\0" * (1 << 26)),
+    ],
+)
+def test_arrays_are_no_larger_than_what_is_asked_for(
+    tmp_path: Path, what: dict[str, object], content: bytes
+) -> None:
+    """Headers that claim too much, objects, missing bytes and bombs are all one kind of error."""
+    path = array_file(tmp_path / "x.npz", what, content)
+
+    with pytest.raises(ValueError, match=r".+"):
+        load_arrays(path, ["x"], 1 << 20)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_honest_arrays_load(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    """They are those that numpy reads."""
+    array = np.asarray(np.arange(6.0).reshape(2, 3), order=order)
+    np.savez_compressed(tmp_path / "x.npz", x=array)
+
+    np.testing.assert_array_equal(load_arrays(tmp_path / "x.npz", ["x"], 48)["x"], array)
 
 
 def payload(trace: Path) -> bytes:

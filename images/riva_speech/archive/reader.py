@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from riva_speech import safe_yaml
 from riva_speech.archive import manifest as manifests
 from riva_speech.archive import packing, sealing
+from riva_speech.bounded import LimitedReader, LimitError
 from riva_speech.errors import (
     ArtifactMissingError,
     DamagedArchiveError,
@@ -139,11 +140,16 @@ def _unlock(path: Path, manifest: Manifest, key: str | None) -> sealing.Keys | N
 def _read_index(path: Path) -> tuple[Manifest, dict[str, int]]:
     """Read the manifest and where each artefact's bytes begin."""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with (
+            path.open("rb") as file,
+            tarfile.open(fileobj=LimitedReader(file, path.stat().st_size), mode="r:") as tar,
+        ):
             manifest = _read_manifest(path, tar)
             return manifest, _locate(path, tar, manifest)
     except tarfile.ReadError:
         raise _foreign(path, "it is not a tar file") from None
+    except LimitError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _read_manifest(path: Path, tar: tarfile.TarFile) -> Manifest:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from riva_speech.bounded import load_arrays
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _NORMALISATION_FLOOR = 1e-5
 # Windows overlap, so a recording takes several times its memory while it is transformed: that is
 # done half a minute at a time.
 _BLOCK_SAMPLES = 30 * 16000
+# More than any window or filterbank has.
+_MAX_ARRAY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ class LogMel:
             DamagedArchiveError: The file is unreadable or its arrays have other shapes.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                window = arrays["window"].astype(np.float32)
-                filterbank = arrays["filterbank"].astype(np.float32)
+            arrays = load_arrays(path, ("window", "filterbank"), _MAX_ARRAY_BYTES)
+            window = arrays["window"].astype(np.float32)
+            filterbank = arrays["filterbank"].astype(np.float32)
         except (OSError, ValueError, KeyError) as error:
             raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
         expected = (config.n_mels, config.n_fft // 2 + 1)

@@ -8,14 +8,18 @@ name no class outside an allow-list.
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import tarfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from riva_speech import safe_yaml
+from riva_speech.bounded import LimitedReader, LimitError
 from riva_speech.errors import ArtifactMissingError, DamagedArchiveError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ _MAX_MEMBERS = 1000
 _MAX_ARTIFACT_BYTES = 256 << 20
 _MAX_WEIGHTS_BYTES = 16 << 30
 _MAX_CONFIG_BYTES = 8 << 20
+# What a compressed checkpoint may unpack to: so many times its size, and a bit. Weights shrink by a
+# tenth or less.
+_MAX_RATIO, _SMALL = 20, 64 << 20
+_GZIP = b"\x1f\x8b"
 _ARTIFACT_PREFIX = "nemo:"
 _MODULES = "nemo.collections.asr.modules."
 # What a configuration may have built: modules of NeMo that compute, and nothing that reads
@@ -91,13 +99,15 @@ def unpack(source: Path, folder: Path) -> Checkpoint:
     if not source.is_file():
         raise ArtifactMissingError(f"there is no file {source}", hint="check the path")
     try:
-        with tarfile.open(source, "r:*") as tar:
-            for member in _checked_members(source, tar):
+        with _opened(source) as (tar, limit):
+            for member in _checked_members(source, tar, limit):
                 file = tar.extractfile(member)
                 assert file is not None  # it is a regular file
                 _copy(file, folder / _flat_name(member.name))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, tarfile.TarError) and error.errno:
+    except LimitError as error:
+        raise DamagedArchiveError(f"{source} is refused: {error}") from error
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno and not isinstance(error, tarfile.TarError):
             raise  # the disk, not the file
         raise DamagedArchiveError(f"{source} is not a readable .nemo file: {error}") from error
     for name in (CONFIG, WEIGHTS):
@@ -106,18 +116,40 @@ def unpack(source: Path, folder: Path) -> Checkpoint:
     return Checkpoint(source, folder, _read_config(source, folder / CONFIG))
 
 
-def _checked_members(source: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+@contextmanager
+def _opened(source: Path) -> Iterator[tuple[tarfile.TarFile, int]]:
+    """Open a tar, compressed or not; return how many bytes its size allows it to have too."""
+    size = source.stat().st_size
+    with source.open("rb") as plain:
+        is_compressed = plain.read(len(_GZIP)) == _GZIP
+        plain.seek(0)
+        file = gzip.GzipFile(fileobj=plain) if is_compressed else plain
+        limit = _MAX_RATIO * size + _SMALL if is_compressed else size
+        with tarfile.open(fileobj=LimitedReader(file, limit), mode="r:") as tar:
+            yield tar, limit
+
+
+def _checked_members(source: Path, tar: tarfile.TarFile, most: int) -> Iterator[tarfile.TarInfo]:
     for count, member in enumerate(tar):
         if member.isdir():
             continue
         name = member.name.removeprefix("./")
-        if not member.isreg() or Path(name).is_absolute() or ".." in Path(name).parts:
+        if (
+            not member.isreg()
+            or member.issparse()
+            or Path(name).is_absolute()
+            or ".." in Path(name).parts
+        ):
             raise DamagedArchiveError(
                 f"{source} is refused: its member {name!r} is not a plain file"
             )
         limit = _MAX_WEIGHTS_BYTES if name == WEIGHTS else _MAX_ARTIFACT_BYTES
         if count >= _MAX_MEMBERS or member.size > limit:
             raise DamagedArchiveError(f"{source} is refused: its member {name!r} is too large")
+        if member.offset_data + member.size > most:
+            raise DamagedArchiveError(
+                f"{source} is refused: its member {name!r} claims more bytes than there can be"
+            )
         if "/" not in name:  # sharded weights lie in folders, and no supported family has them
             yield member
 

@@ -6,11 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.servicemaker import weights
 from riva_speech.servicemaker.checkpoint import Checkpoint, checked_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import torch
 
@@ -43,9 +43,10 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
 
     nemo_log.setLevel(logging.ERROR)
     config = OmegaConf.create(trusted_config(checkpoint))
+    loaded = weights.load(checkpoint.weights)
     try:
         model = getattr(models, checkpoint.class_name)(cfg=config)
-        _load(model, _load_weights(checkpoint.weights))
+        _load(model, loaded)
     except (
         AttributeError,
         KeyError,
@@ -60,31 +61,16 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
     return model.eval().to(device)
 
 
-def _load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def _load(model: torch.nn.Module, loaded: Mapping[str, torch.Tensor]) -> None:
     """Load weights; those that NeMo computes may be missing, or be there without being asked for.
 
     Raises:
         ValueError: Others are.
     """
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing, unexpected = model.load_state_dict(loaded, strict=False)
     wrong = [name for name in (*missing, *unexpected) if not name.startswith(_COMPUTED)]
     if wrong:
         raise ValueError(f"its weights do not fit its configuration: {', '.join(wrong[:5])}")
-
-
-def _load_weights(path: Path) -> dict[str, torch.Tensor]:
-    import pickle  # noqa: PLC0415 - only its error type is used
-
-    import torch  # noqa: PLC0415 - as NeMo
-
-    try:
-        weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise DamagedArchiveError(f"the checkpoint's weights are refused: {reason}") from error
-    if not isinstance(weights, dict):
-        raise DamagedArchiveError("the checkpoint's weights are refused: they are no state dict")
-    return weights
 
 
 def trusted_config(checkpoint: Checkpoint) -> dict[str, Any]:
