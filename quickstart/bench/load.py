@@ -71,16 +71,20 @@ async def pace(chunks: Sequence[bytes], period: float, seen: Seen) -> AsyncItera
 
 
 async def step(
-    service: Service, streams: int, chunks: Sequence[bytes], period: float
+    service: Service,
+    streams: int,
+    chunks: Sequence[bytes],
+    period: float,
+    requests: int = REQUESTS_A_STREAM,
 ) -> list[Seen]:
-    """Keep a number of streams open until three times as many have been sent.
+    """Keep a number of streams open until each place was filled with some requests in turn.
 
     Their beginnings are spread over one period: people do not begin to speak in step.
     """
 
     async def place(number: int) -> list[Seen]:
         await asyncio.sleep(period * number / streams)
-        return [await paced(service, number, chunks, period) for _ in range(REQUESTS_A_STREAM)]
+        return [await paced(service, number, chunks, period) for _ in range(requests)]
 
     places = await asyncio.gather(*(place(number) for number in range(streams)))
     return [seen for each in places for seen in each]

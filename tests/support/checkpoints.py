@@ -24,7 +24,8 @@ LETTERS = list(" abcdefghijklmnopqrstuvwxyz'")
 class Architecture:
     """What distinguishes the checkpoints that tests convert.
 
-    ``blocks`` makes a convolutional encoder, ``head`` is ctc, rnnt, tdt or hybrid (RNN-T and CTC).
+    ``channels`` are those of the subsampling. ``blocks`` makes a convolutional encoder, ``head``
+    is ctc, rnnt, tdt or hybrid (RNN-T and CTC).
     """
 
     cache_aware: bool
@@ -33,6 +34,8 @@ class Architecture:
     factor: int = 8
     width: int = 32
     layers: int = 2
+    heads: int = 4
+    channels: int = 16
     positions: int = 2000
     blocks: str = ""
     head: str = "ctc"
@@ -162,9 +165,9 @@ def _conformer(architecture: Architecture) -> dict[str, Any]:
         "d_model": architecture.width,
         "subsampling": architecture.subsampling,
         "subsampling_factor": architecture.factor,
-        "subsampling_conv_channels": 16,
+        "subsampling_conv_channels": architecture.channels,
         "causal_downsampling": streaming,
-        "n_heads": 4,
+        "n_heads": architecture.heads,
         "att_context_size": [[70, 6], [70, 1]] if streaming else [-1, -1],
         "att_context_style": "chunked_limited" if streaming else "regular",
         "xscaling": False,

@@ -1,0 +1,147 @@
+"""A batch of utterances: ours, through the server and without it, beside our peers.
+
+The same weights, the same utterances of 2 to 8 s, two threads each. In each round every way
+recognises the batch once, in turn; before the first round each has done so to warm up. Prints each
+way's RTFX (seconds of audio a second), and how many times a peer's throughput ours is: median,
+least and most of the rounds. fp32 meets fp32, and int8 int8; NeMo has no int8.
+
+    python -m benchmarks.offline_throughput --subject digits --weights fp32
+
+`server` is all requests at once over gRPC, the client's own work included; `pipeline` is the same
+without gRPC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from benchmarks import machine, subjects
+from benchmarks.processes import THREADS, our_server
+from benchmarks.utterances import RATE, batch, seconds
+from quickstart.bench import load
+from quickstart.bench.wire import Wanted, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.subjects import Subject
+
+OURS = ("server", "pipeline")
+_PATIENCE_SECONDS = 600
+
+
+class Worker:
+    """A process that recognises the batch whenever it is told to."""
+
+    def __init__(self, stack: ExitStack, way: str, folder: Path, count: int) -> None:
+        """Start it, and wait until it is warm."""
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.offline_worker"]
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                [*command, way, str(folder), str(count)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        )
+        stack.callback(self._process.kill)
+        self._read()
+
+    def __call__(self) -> float:
+        """Recognise the batch; return the seconds that it took."""
+        assert self._process.stdin
+        self._process.stdin.write("again\n")
+        self._process.stdin.flush()
+        return float(self._read())
+
+    def _read(self) -> str:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args!r} ended")
+        return line
+
+
+def over_grpc(uri: str, utterances: list[bytes]) -> float:
+    """Send every utterance at once; return the seconds until all are answered."""
+
+    async def send() -> float:
+        async with connect(uri, Wanted(RATE, "en-US"), len(utterances)) as wire:
+            left = iter(utterances)
+            began = time.perf_counter()
+            count = len(utterances)
+            rush = await load.rush(lambda: wire.recognize(next(left)), count, count)
+            if rush.errors:
+                raise SystemExit(f"the server answered {rush.errors}")
+            return time.perf_counter() - began
+
+    return asyncio.run(send())
+
+
+def ways(stack: ExitStack, subject: Subject, count: int) -> dict[str, Callable[[], float]]:
+    """Start every way of recognising the batch."""
+    utterances = batch(count)
+    uri = stack.enter_context(our_server(subject.repository))
+    over_grpc(uri, utterances)
+    folders = {
+        "pipeline": subject.repository,
+        "onnx_asr": subject.peer("offline"),
+        "sherpa_onnx": subject.peer("offline"),
+    }
+    if subject.weights == "fp32" and find_spec("nemo"):
+        folders["nemo"] = subject.checkpoint
+    found: dict[str, Callable[[], float]] = {"server": lambda: over_grpc(uri, utterances)}
+    for way, folder in folders.items():
+        found[way] = Worker(stack, way, folder, count)
+    return found
+
+
+def report(times: dict[str, list[float]], audio: float) -> None:
+    """Print throughputs and ratios."""
+    for way, took in times.items():
+        print(f"{way}: RTFX {audio / statistics.median(took):.1f}")
+    for ours in OURS:
+        for peer in times.keys() - set(OURS):
+            each = [theirs / own for own, theirs in zip(times[ours], times[peer], strict=True)]
+            print(
+                f"{ours}: {statistics.median(each):.2f} times {peer} "
+                f"({min(each):.2f} to {max(each):.2f})"
+            )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--subject", choices=subjects.SUBJECTS, default="digits")
+    parser.add_argument("--weights", choices=subjects.WEIGHTS, default="fp32")
+    parser.add_argument("--batch", type=int, default=32, help="utterances (default: 32)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    chosen = parser.parse_args()
+    print(machine.facts("onnxruntime", "onnx-asr", "sherpa-onnx", "nemo-toolkit", "torch"))
+    subject = subjects.subject(chosen.subject, chosen.weights)
+    audio = seconds(batch(chosen.batch))
+    print(
+        f"{chosen.subject}, {chosen.weights}, {chosen.batch} utterances, {audio:.0f} s of audio, "
+        f"{THREADS} threads, {chosen.rounds} rounds"
+    )
+    with ExitStack() as stack:
+        measured = ways(stack, subject, chosen.batch)
+        times: dict[str, list[float]] = {way: [] for way in measured}
+        for _ in range(chosen.rounds):
+            for way, recognise in measured.items():
+                times[way].append(recognise())
+    report(times, audio)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""One way of recognising a batch of utterances, in a process of its own.
+
+    python -m benchmarks.offline_worker WAY FOLDER COUNT
+
+Loads, recognises the batch once, writes a line, and then does it again for every line that it
+reads, answering with the seconds that it took. WAY is pipeline (ours, without gRPC), onnx_asr,
+sherpa_onnx or nemo.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.processes import THREADS
+from benchmarks.utterances import RATE, batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from riva_speech.audio.features import Samples
+
+    Recognise = Callable[[Sequence[Samples]], object]
+
+
+def pipeline(folder: Path) -> Recognise:
+    """Return our pipeline with its scheduler, as the server uses it."""
+    import asyncio  # noqa: PLC0415 - each way imports what it needs, and nothing else's
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    from riva_speech.asr.options import NOTHING_ASKED  # noqa: PLC0415
+    from riva_speech.batching import BatchLimits  # noqa: PLC0415
+    from riva_speech.server.grpc_server import load_and_warm_up  # noqa: PLC0415
+    from riva_speech.server.metrics import Metrics  # noqa: PLC0415
+    from riva_speech.server.options import ServerOptions  # noqa: PLC0415
+    from riva_speech.server.registry import Wanted  # noqa: PLC0415
+    from riva_speech.server.scheduling import Scheduler  # noqa: PLC0415
+
+    registry = load_and_warm_up(ServerOptions("", folder, threads=THREADS))
+    recognizer = registry.offline(Wanted("", "", RATE))
+    pool = ThreadPoolExecutor(THREADS)
+    scheduler = Scheduler(registry.recognizers, pool, BatchLimits(), Metrics())
+
+    async def recognise(utterances: Sequence[Samples]) -> list[Any]:
+        forever = float("inf")
+        return await asyncio.gather(
+            *(scheduler.recognize(recognizer, one, NOTHING_ASKED, forever) for one in utterances)
+        )
+
+    return lambda utterances: asyncio.run(recognise(utterances))
+
+
+def onnx_asr(folder: Path) -> Recognise:
+    """Return onnx-asr, which runs the whole batch at once."""
+    import onnx_asr as peer  # noqa: PLC0415 - as above
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    model: Any = peer.load_model("nemo-conformer-ctc", folder, sess_options=options)
+    return lambda utterances: model.recognize(list(utterances), sample_rate=RATE)
+
+
+def sherpa_onnx(folder: Path) -> Recognise:
+    """Return sherpa-onnx, which decodes the streams of the batch in one call."""
+    import sherpa_onnx as peer  # noqa: PLC0415 - as above
+
+    recogniser: Any = peer.OfflineRecognizer.from_nemo_ctc(
+        model=str(folder / "model.onnx"), tokens=str(folder / "tokens.txt"), num_threads=THREADS
+    )
+
+    def recognise(utterances: Sequence[Samples]) -> list[str]:
+        streams = [recogniser.create_stream() for _ in utterances]
+        for stream, samples in zip(streams, utterances, strict=True):
+            stream.accept_waveform(RATE, samples)
+        recogniser.decode_streams(streams)
+        return [stream.result.text for stream in streams]
+
+    return recognise
+
+
+def nemo(checkpoint: Path) -> Recognise:
+    """Return NeMo on torch, with the whole batch at once."""
+    import torch  # noqa: PLC0415 - as above
+    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415
+
+    torch.set_num_threads(THREADS)
+    model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
+
+    def recognise(utterances: Sequence[Samples]) -> object:
+        with torch.inference_mode():
+            return model.transcribe(list(utterances), batch_size=len(utterances), verbose=False)
+
+    return recognise
+
+
+WAYS = {way.__name__: way for way in (pipeline, onnx_asr, sherpa_onnx, nemo)}
+
+
+def samples(data: bytes) -> Samples:
+    """Return 16-bit samples as floats in [-1, 1]."""
+    return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768)
+
+
+def main(way: str, folder: Path, count: int) -> None:
+    """Answer lines."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    recognise = WAYS[way](folder)
+    utterances = [samples(one) for one in batch(count)]
+    recognise(utterances)
+    answers.write("ready\n")
+    answers.flush()
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        recognise(utterances)
+        answers.write(f"{time.perf_counter() - began}\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,103 @@
+"""The programs that are measured, as processes of their own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PATIENCE_SECONDS = 120.0
+THREADS = 2
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: Sequence[object]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, and end it with the body."""
+    words = [str(word) for word in command]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextmanager
+def our_server(repository: Path) -> Iterator[str]:
+    """Run start-riva on a repository until it is ready; give its address."""
+    uri = f"127.0.0.1:{free_port()}"
+    program = [sys.executable, "-m", "riva_speech.server.start_riva", f"--riva-uri={uri}"]
+    options = [f"--model_repository={repository}", f"--threads={THREADS}", "--max_requests=2000"]
+    with running([*program, *options]) as process:
+        _wait(process, lambda: _serves(uri))
+        yield uri
+
+
+def _serves(uri: str) -> bool:
+    with grpc.insecure_channel(uri) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@contextmanager
+def sherpa_server(folder: Path) -> Iterator[str]:
+    """Run sherpa-onnx's own websocket server on NeMo's streaming graph; give its address."""
+    port = free_port()
+    program = Path(sys.executable).with_name("sherpa-onnx-online-websocket-server")
+    if not program.exists():
+        raise SystemExit(f"there is no {program}: pip install -e '.[engine,bench]'")
+    options = {
+        "port": port,
+        "nemo-ctc-model": folder / "model.onnx",
+        "tokens": folder / "tokens.txt",
+        "num-threads": THREADS,
+        "num-work-threads": THREADS,
+        "max-batch-size": 32,
+        "log-file": "/dev/null",
+    }
+    with running([program, *(f"--{name}={value}" for name, value in options.items())]) as process:
+        _wait(process, lambda: _listens(port))
+        yield f"ws://127.0.0.1:{port}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(process: subprocess.Popen[bytes], is_up: object) -> None:
+    """Wait until a program answers.
+
+    Raises:
+        SystemExit: It ended, or takes too long.
+    """
+    assert callable(is_up)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not is_up():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"{process.args!r} does not serve (exit code {process.returncode})")
+        time.sleep(0.1)

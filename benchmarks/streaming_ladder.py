@@ -1,0 +1,195 @@
+"""How many streams at once: our server beside sherpa-onnx's websocket server.
+
+Both serve the same cache-aware weights on the same cores with two threads; the streams send chunks
+of 160 ms at the pace of real time. A number of streams holds when all are answered and p99 of the
+chunks' latencies lies under 160 ms. Each round searches, by doubling and then by bisection, the
+most that hold, the two servers probed in turn. Prints both, and the ratio: median, least and most
+of the rounds.
+
+    python -m benchmarks.streaming_ladder --subject digits --weights fp32
+
+sherpa-onnx answers a chunk once it has also heard what its graph looks back to: its first answer
+belongs to the second chunk, and is paired with that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks import machine, subjects
+from benchmarks.processes import THREADS, our_server, sherpa_server
+from benchmarks.utterances import RATE, sound
+from quickstart.bench import figures, load
+from quickstart.bench.wire import RefusedError, Wanted, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from quickstart.bench.load import Seen, Service
+
+CHUNK_MS = 160
+_PERIOD = CHUNK_MS / 1000
+_CHUNK_BYTES = 2 * RATE * CHUNK_MS // 1000
+_MOST_STREAMS = 1024
+_CONNECTIONS = 512
+# How fine the search is: steps of a sixteenth are told apart.
+_FINENESS = 16
+# sherpa-onnx's window is one chunk and nine frames: its first answer comes with the second chunk.
+_SHERPA_LAG = 1
+
+
+class Sherpa:
+    """sherpa-onnx's websocket server, as a service that answers streams."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    async def stream(self, _number: int, chunks: AsyncIterator[bytes]) -> AsyncIterator[None]:
+        """Send chunks as they come and yield once for every answer.
+
+        Raises:
+            RefusedError: The connection was refused or broke off.
+        """
+        from websockets.asyncio.client import connect as dial  # noqa: PLC0415 - the extra bench
+        from websockets.exceptions import WebSocketException  # noqa: PLC0415
+
+        try:
+            async with dial(self._uri, compression=None, max_queue=None) as connection:
+                sending = asyncio.create_task(self._send(connection, chunks))
+                async for message in connection:
+                    if message == "Done!":
+                        break
+                    yield
+                await sending
+        except (WebSocketException, OSError) as error:
+            raise RefusedError(type(error).__name__, str(error)) from error
+
+    async def _send(self, connection: Any, chunks: AsyncIterator[bytes]) -> None:  # noqa: ANN401
+        async for chunk in chunks:
+            samples = np.frombuffer(chunk, np.int16).astype(np.float32) / 32768
+            await connection.send(samples.tobytes())
+        await connection.send("Done")
+
+
+@dataclass
+class Server:
+    """One server, and the search for the most streams that it holds."""
+
+    name: str
+    service: Service
+    lag: int = 0
+    found: list[int] = field(default_factory=list)
+    low: int = 0
+    high: int = 0
+    next_try: int = 8
+
+    def begin(self) -> None:
+        """Begin a round: around what the round before has found."""
+        last = self.found[-1] if self.found else 0
+        self.low, self.high = 0, 0
+        self.next_try = max(1, last) if last else 8
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no number between what holds and what does not is left to try."""
+        close = self.high and self.high - self.low <= max(1, self.low // _FINENESS)
+        return bool(close) or self.low >= _MOST_STREAMS
+
+    def learn(self, *, holds: bool) -> None:
+        """Take the outcome of a try, and choose the next."""
+        if holds:
+            self.low = self.next_try
+        else:
+            self.high = self.next_try
+        if self.high:
+            self.next_try = (self.low + self.high) // 2
+            if self.found and not self.low:
+                self.next_try = max(1, 3 * self.high // 4)
+        else:
+            grown = 5 * self.low // 4 if self.found else 2 * self.low
+            self.next_try = min(_MOST_STREAMS, max(grown, self.low + 1))
+
+    def paired(self, seen: Seen) -> Seen:
+        """Return a stream with its answers to its chunks, those of its tail left out."""
+        sent = seen.sent[self.lag :]
+        return load.Seen(sent, seen.received[: len(sent)], seen.late, seen.error)
+
+
+async def probe(server: Server, streams: int, seconds: float) -> bool:
+    """Say whether a number of streams holds, and print what was seen."""
+    data = sound(seconds)
+    chunks = [data[i : i + _CHUNK_BYTES] for i in range(0, len(data), _CHUNK_BYTES)]
+    seen = await load.step(server.service, streams, chunks, _PERIOD, requests=1)
+    trial = figures.trial([server.paired(one) for one in seen], seconds)
+    p99 = trial.latency.get("p99", float("inf"))
+    holds = trial.went_well and p99 < CHUNK_MS
+    verdict = "holds" if holds else "does not hold"
+    print(
+        f"  {server.name}, {streams} streams: p50 {trial.latency.get('p50', 0):.0f}, "
+        f"p99 {p99:.0f} ms, shed {trial.shed}, errors {trial.errors or 0}, unpaired "
+        f"{trial.unpaired}, client late {trial.late:.0f} ms: {verdict}",
+        flush=True,
+    )
+    return holds
+
+
+async def search(servers: list[Server], seconds: float) -> None:
+    """Search once for each server, the tries in turn."""
+    for server in servers:
+        server.begin()
+    while waiting := [server for server in servers if not server.is_done]:
+        for server in waiting:
+            server.learn(holds=await probe(server, server.next_try, seconds))
+    for server in servers:
+        server.found.append(server.low)
+
+
+async def measure(ours: str, theirs: str, rounds: int, seconds: float) -> list[Server]:
+    """Search in every round; return what was found."""
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(connect(ours, Wanted(RATE, "en-US"), _CONNECTIONS))
+        servers = [Server("ours", wire), Server("sherpa-onnx", Sherpa(theirs), _SHERPA_LAG)]
+        for server in servers:
+            await probe(server, 2, 2.0)
+        for _ in range(rounds):
+            await search(servers, seconds)
+        return servers
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--subject", choices=subjects.SUBJECTS, default="digits")
+    parser.add_argument("--weights", choices=subjects.WEIGHTS, default="fp32")
+    parser.add_argument("--rounds", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a try (default: 5)")
+    chosen = parser.parse_args()
+    print(machine.facts("onnxruntime", "sherpa-onnx-bin", "grpcio", "websockets"))
+    subject = subjects.subject(chosen.subject, chosen.weights)
+    print(f"{chosen.subject}, {chosen.weights}, chunks of {CHUNK_MS} ms, {THREADS} threads")
+    began = time.monotonic()
+    with ExitStack() as stack:
+        ours = stack.enter_context(our_server(subject.repository))
+        theirs = stack.enter_context(sherpa_server(subject.peer("streaming")))
+        servers = asyncio.run(measure(ours, theirs, chosen.rounds, chosen.seconds))
+    report(*servers)
+    print(f"took {time.monotonic() - began:.0f} s")
+
+
+def report(ours: Server, theirs: Server) -> None:
+    """Print what was found."""
+    print(f"most streams: ours {ours.found}, sherpa-onnx {theirs.found}")
+    each = [own / max(1, other) for own, other in zip(ours.found, theirs.found, strict=True)]
+    print(f"ratio {statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What is measured: the same weights, made ready for us and for our peers.
+
+    digits   the embedded model's checkpoint, 0.9 M parameters
+    large    a FastConformer-CTC of 110 M random parameters; what greedy decoding costs does not
+             depend on their values
+
+Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
+~/.cache/riva-qs/benchmarks. Needs NeMo. To build beforehand:
+
+    python -m benchmarks.subjects digits large
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SUBJECTS = ("digits", "large")
+WEIGHTS = ("fp32", "int8")
+_MAKE_LARGE = """
+import sys
+from pathlib import Path
+from support.checkpoints import Architecture, save_checkpoint
+size = {"width": 512, "layers": 17, "heads": 8, "channels": 256}
+save_checkpoint(Architecture(cache_aware=True, bpe=True, **size), Path(sys.argv[1]))
+"""
+_BUILD = (
+    *("--name=subject", "--language_code=en-US"),
+    *("--offline", "--streaming=True", "--chunk_size=0.16"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model with one kind of weights, in its folder."""
+
+    folder: Path
+    weights: str
+
+    @property
+    def repository(self) -> Path:
+        """What our server serves."""
+        return self.folder / f"models-{self.weights}"
+
+    def peer(self, kind: str) -> Path:
+        """Return the folder of NeMo's own graph; `kind` is offline or streaming."""
+        return self.folder / "peers" / self.weights / kind
+
+    @property
+    def checkpoint(self) -> Path:
+        """What NeMo itself runs."""
+        return self.folder / "model.nemo"
+
+
+def subject(name: str, weights: str) -> Subject:
+    """Return a subject, which is built where it is not there yet."""
+    root = Path(os.environ.get("RIVA_BENCHMARKS", "~/.cache/riva-qs/benchmarks")).expanduser()
+    folder = root / name
+    if not folder.is_dir():
+        draft = root / f".{name}-{os.getpid()}"
+        draft.mkdir(parents=True)
+        try:
+            _build(name, draft)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return Subject(folder, weights)
+
+
+def _build(name: str, folder: Path) -> None:
+    checkpoint = folder / "model.nemo"
+    if name == "digits":
+        shutil.copy(ROOT / "recipes" / "digits" / "digits.nemo", checkpoint)
+    else:
+        _run("-c", _MAKE_LARGE, checkpoint)
+    _run("-m", "benchmarks.peer_models", checkpoint, folder / "peers")
+    exported = folder / "model.riva"
+    _run("-m", "riva_speech.servicemaker.nemo2riva", checkpoint, "--out", exported)
+    for weights in WEIGHTS:
+        rmir = folder / f"{weights}.rmir"
+        options = (*_BUILD, f"--nn.weights={weights}")
+        build = "riva_speech.servicemaker.riva_build"
+        _run("-m", build, "speech_recognition", rmir, exported, *options)
+        deploy = "riva_speech.servicemaker.riva_deploy"
+        _run("-m", deploy, rmir, folder / f"models-{weights}")
+        rmir.unlink()
+    exported.unlink()
+
+
+def _run(*arguments: object) -> None:
+    """Run Python with arguments, as a process: what one step held is gone at the next."""
+    words = [str(argument) for argument in arguments]
+    sys.stderr.write(f"building: {' '.join(words[:2])[:70].splitlines()[0]}\n")
+    path = os.pathsep.join(map(str, (ROOT / "tests", ROOT / "images", ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *words],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words[:2])} failed:\n{done.stderr[-3000:]}")
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or SUBJECTS:
+        print(subject(wanted, "fp32").folder)
