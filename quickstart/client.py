@@ -172,16 +172,29 @@ class Client:
 
     def transcribe(self, request: Request, timeout: float | None = None) -> Transcript:
         """Return what the server hears in a recording."""
-        with self._translated():
-            if request.streaming:
-                results = self._stream(request, timeout)
-            else:
-                results = self._recognize(request, timeout)
+        ask = self._stream if request.streaming else self._recognize
+        try:
+            with self._translated():
+                results = ask(request, timeout)
+        except UsageError as error:
+            if _NO_SUCH_MODEL not in error.message:
+                raise
+            raise UsageError(error.message, f"the server has {self._offer(timeout)}") from error
         best = [result.alternatives[0] for result in results if result.alternatives]
         timed = best if request.word_times else ()
         words = tuple(_word(word) for alternative in timed for word in alternative.words)
         text = " ".join(alternative.transcript.strip() for alternative in best)
         return Transcript(" ".join(text.split()), words)
+
+    def _offer(self, timeout: float | None) -> str:
+        """Return in words which models there are."""
+        request = self._asr.RivaSpeechRecognitionConfigRequest()
+        with self._translated():
+            answer = self._stub.GetRivaSpeechRecognitionConfig(request, timeout=timeout)
+        return ", ".join(
+            f"{one.model_name} ({one.parameters['language_code']}, {one.parameters['type']})"
+            for one in answer.model_config
+        )
 
     def _config(self, request: Request) -> Any:  # noqa: ANN401 - the stubs have no types
         """Return the recognition config of a request."""
@@ -225,6 +238,9 @@ def _word(word: Any) -> Word:  # noqa: ANN401 - the stubs have no types
     """Return a word of the wire as ours."""
     return Word(word.word, word.start_time, word.end_time, round(word.confidence, 4))
 
+
+# How Riva's sentence begins; what it goes on with depends on the release.
+_NO_SUCH_MODEL = "Unavailable model requested"
 
 # A handshake that is cut off says nothing: a container's port opens before its server does.
 _DISTRUST = re.compile(r"certificate|hostname verification|wrong version number", re.IGNORECASE)

@@ -79,7 +79,9 @@ def test_an_archive_of_the_user_is_served(tiny: CommandLine) -> None:
         assert heard.returncode == 0, heard.stderr
     unknown = tiny("transcribe", "--language-code", "ru-RU", sample)
     assert unknown.returncode == 2
-    assert "Unavailable model requested" in unknown.stderr
+    assert "Unavailable model requested. Lang: ru-RU, Type: online" in unknown.stderr
+    for model in models:
+        assert f"{model['name']} (en-US, {model['type']})" in unknown.stderr
 
 
 def test_killing_the_real_server_is_seen(tiny: CommandLine) -> None:

@@ -131,19 +131,19 @@ def test_a_stream_without_audio_ends_with_an_empty_final(asr: riva.client.ASRSer
 
 def test_models_are_listed_for_clients(asr: riva.client.ASRService) -> None:
     """The list has what official clients read: name, type and language; other names give none."""
-    everything = asr.stub.GetRivaSpeechRecognitionConfig(
-        riva_asr_pb2.RivaSpeechRecognitionConfigRequest()
-    )
-    none = asr.stub.GetRivaSpeechRecognitionConfig(
-        riva_asr_pb2.RivaSpeechRecognitionConfigRequest(model_name="no-such-model")
-    )
 
-    listed = {
-        one.model_name: (one.parameters["type"], one.parameters["language_code"])
-        for one in everything.model_config
-    }
-    assert listed == {"tiny-streaming": ("online", "en-US"), "tiny-offline": ("offline", "en-US")}
-    assert not none.model_config
+    def listed(name: str) -> dict[str, tuple[str, str]]:
+        request = riva_asr_pb2.RivaSpeechRecognitionConfigRequest(model_name=name)
+        found = asr.stub.GetRivaSpeechRecognitionConfig(request).model_config
+        return {
+            one.model_name: (one.parameters["type"], one.parameters["language_code"])
+            for one in found
+        }
+
+    offline = {"tiny-offline": ("offline", "en-US")}
+    assert listed("") == {"tiny-streaming": ("online", "en-US"), **offline}
+    assert listed("tiny-offline") == listed("tiny-offline-asr-bls-ensemble") == offline
+    assert not listed("no-such-model")
 
 
 @pytest.mark.parametrize("name", ["tiny-offline", "tiny-offline-asr-bls-ensemble"])

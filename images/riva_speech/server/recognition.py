@@ -25,7 +25,7 @@ from riva_speech.batching import (
 )
 from riva_speech.server import messages, requests
 from riva_speech.server.conversation import Conversation
-from riva_speech.server.registry import UnavailableModelError
+from riva_speech.server.registry import UnavailableModelError, Wanted
 from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
 
@@ -83,11 +83,9 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         context: grpc.aio.ServicerContext,
     ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse:
         """List the models, or the one that is named; an unknown name gives an empty list."""
-        configs = [
-            messages.model_config(recognizer)
-            for recognizer in (await self._opened(context))[0].recognizers
-            if request.model_name in ("", recognizer.config.name)
-        ]
+        registry, _ = await self._opened(context)
+        wanted = Wanted(request.model_name, language_code="", sample_rate=0)
+        configs = [messages.model_config(one) for one in registry.recognizers if wanted.fits(one)]
         return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
 
     async def _timed(
