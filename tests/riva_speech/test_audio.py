@@ -354,6 +354,28 @@ def test_a_bomb_is_defused() -> None:
         stream.accept(bomb)
 
 
+STREAM_INFO = flac(SECOND)[:4] + b"\x00" + flac(SECOND)[5:42]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "data",
+    [
+        STREAM_INFO + bytes(16 << 20),  # metadata blocks of no length
+        STREAM_INFO + b"\x80\0\0\0" + flac(SECOND)[-3000:-2000] + b"\xff\xf8" * (8 << 20),
+        STREAM_INFO + b"\x80\0\0\0" + b"\xff\xf8\xc9\x08\0" * (3 << 20),
+        b"RIFF1234WAVE" + bytes(16 << 20),  # chunks of no length
+        b"OggS" + bytes(16 << 20),
+        opus_head() + page(b"OpusTags") * 200_000,
+    ],
+    ids=["blocks", "syncs", "headers", "chunks", "pages", "tags"],
+)
+def test_long_nonsense_is_soon_done_with(data: bytes) -> None:
+    """Work grows with what is sent, and not with its square."""
+    with suppress(AudioError):
+        assert not len(decode_all(data, NOTHING_SAID, RATE))
+
+
 def test_a_stream_may_last_longer_than_a_message() -> None:
     """The bound is on what comes at once."""
     stream = AudioStream(DeclaredFormat(None, RATE), RATE, max_seconds=2)

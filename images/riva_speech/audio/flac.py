@@ -23,6 +23,8 @@ STREAM_HEADER_BYTES = 42
 _STREAM_INFO_BEGINS = 8
 _BLOCK_HEADER_BYTES = 4  # a flag and a type, then the block's length
 
+# Files have a handful; each may be of no length, and skipping them takes time.
+_MOST_BLOCKS = 1024
 _LONGEST_FRAME_HEADER = 16
 # One channel of 65,535 samples of 32 bits, written as they are, with room to spare.
 _LONGEST_FRAME = 1 << 19
@@ -161,23 +163,33 @@ class _Metadata:
         self._pending = b""
         self._to_skip = len(b"fLaC")
         self._is_last = False
+        self._blocks_left = _MOST_BLOCKS
 
     def skip(self, data: bytes) -> bytes:
-        """Return those of the next bytes that belong to frames."""
+        """Return those of the next bytes that belong to frames.
+
+        Raises:
+            AudioError: They never do.
+        """
         if len(self.beginning) < STREAM_HEADER_BYTES:
             self.beginning = (self.beginning + data)[:STREAM_HEADER_BYTES]
-        self._pending += data
+        data, at = self._pending + data, 0
         while True:
-            skipped = min(self._to_skip, len(self._pending))
-            self._pending = self._pending[skipped:]
+            skipped = min(self._to_skip, len(data) - at)
+            at += skipped
             self._to_skip -= skipped
-            if self._to_skip or (not self._is_last and len(self._pending) < _BLOCK_HEADER_BYTES):
+            is_cut = not self._is_last and len(data) - at < _BLOCK_HEADER_BYTES
+            if self._to_skip or is_cut:
+                self._pending = data[at:]
                 return b""
             if self._is_last:
-                frames, self._pending = self._pending, b""
-                return frames
-            self._is_last = bool(self._pending[0] & 0x80)
-            self._to_skip = _BLOCK_HEADER_BYTES + int.from_bytes(self._pending[1:4], "big")
+                self._pending = b""
+                return data[at:]
+            if not self._blocks_left:
+                raise AudioError(_CANNOT_BE_DECODED)
+            self._blocks_left -= 1
+            self._is_last = bool(data[at] & 0x80)
+            self._to_skip = _BLOCK_HEADER_BYTES + int.from_bytes(data[at + 1 : at + 4], "big")
 
 
 class _Frames:
@@ -206,8 +218,6 @@ class _Frames:
             del self._pending[:end]
             self._searched, self._header = 1, self._read(0)
             yield frame
-        if len(self._pending) > _LONGEST_FRAME:
-            raise AudioError(_CANNOT_BE_DECODED)
 
     def _next_begin(self) -> int:
         """Return where the next frame begins; 0 where that is not known yet."""
@@ -219,11 +229,14 @@ class _Frames:
         if self._header is None:
             raise AudioError(_CANNOT_BE_DECODED)
         sync = bytes(self._pending[:2])
-        while (at := self._pending.find(sync, self._searched, last + len(sync))) >= 0:
+        end = min(last, _LONGEST_FRAME)
+        while (at := self._pending.find(sync, self._searched, end + len(sync))) >= 0:
             self._searched = at + 1
             found = self._read(at)
             if found and found.number == self._header.next_number:
                 return at
+        if last > _LONGEST_FRAME:
+            raise AudioError(_CANNOT_BE_DECODED)
         self._searched = max(self._searched, last)
         return 0
 

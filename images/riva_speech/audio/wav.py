@@ -46,7 +46,7 @@ def parse_header(data: bytes) -> WavHeader | None:
         AudioError: This is no WAV audio that can be read.
     """
     position, audio_format = _RIFF_BYTES, None
-    while len(data) >= position + _CHUNK_BYTES:
+    while position <= _MAX_HEADER_BYTES and len(data) >= position + _CHUNK_BYTES:
         name, size = struct.unpack_from("<4sI", data, position)
         body = position + _CHUNK_BYTES
         if name == b"data":
