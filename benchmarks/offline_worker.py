@@ -36,11 +36,11 @@ def pipeline(folder: Path) -> Recognise:
     from riva_speech.batching import BatchLimits  # noqa: PLC0415
     from riva_speech.server.grpc_server import load_and_warm_up  # noqa: PLC0415
     from riva_speech.server.metrics import Metrics  # noqa: PLC0415
-    from riva_speech.server.options import ServerOptions  # noqa: PLC0415
     from riva_speech.server.registry import Wanted  # noqa: PLC0415
     from riva_speech.server.scheduling import Scheduler  # noqa: PLC0415
+    from riva_speech.sessions.opening import opener  # noqa: PLC0415
 
-    registry = load_and_warm_up(ServerOptions("", folder, threads=THREADS))
+    registry = load_and_warm_up(folder, opener(THREADS))
     recognizer = registry.offline(Wanted("", "", RATE))
     pool = ThreadPoolExecutor(THREADS)
     scheduler = Scheduler(registry.recognizers, pool, BatchLimits(), Metrics())
