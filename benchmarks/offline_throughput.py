@@ -91,7 +91,7 @@ def over_grpc(uri: str, utterances: list[bytes]) -> float:
 def ways(stack: ExitStack, subject: Subject, count: int) -> dict[str, Callable[[], float]]:
     """Start every way of recognising the batch."""
     utterances = batch(count)
-    uri = stack.enter_context(our_server(subject.repository))
+    uri = stack.enter_context(our_server(subject.repository)).uri
     over_grpc(uri, utterances)
     folders = {
         "pipeline": subject.repository,

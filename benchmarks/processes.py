@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 120.0
 THREADS = 2
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server: its address and its process."""
+
+    uri: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the time that all its threads have computed."""
+        fields = (
+            Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
+        user, system = fields[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -43,14 +61,14 @@ def running(command: Sequence[object]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def our_server(repository: Path) -> Iterator[str]:
-    """Run start-riva on a repository until it is ready; give its address."""
+def our_server(repository: Path) -> Iterator[Running]:
+    """Run start-riva on a repository until it is ready."""
     uri = f"127.0.0.1:{free_port()}"
     program = [sys.executable, "-m", "riva_speech.server.start_riva", f"--riva-uri={uri}"]
     options = [f"--model_repository={repository}", f"--threads={THREADS}", "--max_requests=2000"]
     with running([*program, *options]) as process:
         _wait(process, lambda: _serves(uri))
-        yield uri
+        yield Running(uri, process.pid)
 
 
 def _serves(uri: str) -> bool:
@@ -64,8 +82,8 @@ def _serves(uri: str) -> bool:
 
 
 @contextmanager
-def sherpa_server(folder: Path) -> Iterator[str]:
-    """Run sherpa-onnx's own websocket server on NeMo's streaming graph; give its address."""
+def sherpa_server(folder: Path) -> Iterator[Running]:
+    """Run sherpa-onnx's own websocket server on NeMo's streaming graph."""
     port = free_port()
     program = Path(sys.executable).with_name("sherpa-onnx-online-websocket-server")
     if not program.exists():
@@ -81,7 +99,7 @@ def sherpa_server(folder: Path) -> Iterator[str]:
     }
     with running([program, *(f"--{name}={value}" for name, value in options.items())]) as process:
         _wait(process, lambda: _listens(port))
-        yield f"ws://127.0.0.1:{port}"
+        yield Running(f"ws://127.0.0.1:{port}", process.pid)
 
 
 def _listens(port: int) -> bool:
