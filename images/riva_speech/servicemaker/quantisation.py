@@ -80,6 +80,9 @@ class _Rewriter:
             return self._product(node.input[0], name, self._array(name), node.output[0])
         if self._is_pointwise(node):
             return self._convolution(node)
+        if self._is_linear(node):
+            weight = np.ascontiguousarray(self._array(node.input[1]).T)
+            return self._biased(node, node.input[0], weight, node.output[0])
         return iter([node])
 
     def _rank(self, name: str) -> int:
@@ -104,20 +107,37 @@ class _Rewriter:
         single = self._tensors[node.input[1]].dims[2] == 1 and {*ones, 1} == {1}
         return single and not any(padding) and not grouped and node.output[0] not in self._kept
 
+    def _is_linear(self, node: onnx.NodeProto) -> bool:
+        """Whether a node applies a layer of rows, and does not make the graph's output."""
+        if node.op_type != "Gemm" or self._rank(node.input[1]) != 2:  # noqa: PLR2004 - a matrix
+            return False
+        values = {entry.name: entry for entry in node.attribute}
+        plain = all(values[name].f == 1 for name in ("alpha", "beta") if name in values)
+        turned = "transA" in values and values["transA"].i
+        as_stored = "transB" in values and values["transB"].i
+        return bool(plain and as_stored and not turned) and node.output[0] not in self._kept
+
     def _convolution(self, node: onnx.NodeProto) -> Nodes:
         """Yield a product of rows instead of a convolution of columns."""
         from onnx import helper  # noqa: PLC0415 - optional
 
         output = node.output[0]
-        rows, product, total = (f"{output}/{part}" for part in ("rows", "product", "total"))
+        rows, total = f"{output}/rows", f"{output}/total"
         weight = np.ascontiguousarray(self._array(node.input[1])[:, :, 0].T)
         yield helper.make_node("Transpose", [node.input[0]], [rows], perm=[0, 2, 1])
-        if len(node.input) == 2:  # noqa: PLR2004 - no bias
-            total = product
-        yield from self._product(rows, node.input[1], weight, product)
-        if total != product:
-            yield helper.make_node("Add", [product, node.input[2]], [total])
+        yield from self._biased(node, rows, weight, total)
         yield helper.make_node("Transpose", [total], [output], perm=[0, 2, 1])
+
+    def _biased(self, node: onnx.NodeProto, rows: str, weight: Array, output: str) -> Nodes:
+        """Yield a product of rows with a node's weight, and what adds the node's bias."""
+        from onnx import helper  # noqa: PLC0415 - optional
+
+        if len(node.input) == 2:  # noqa: PLR2004 - no bias
+            yield from self._product(rows, node.input[1], weight, output)
+            return
+        product = f"{output}/product"
+        yield from self._product(rows, node.input[1], weight, product)
+        yield helper.make_node("Add", [product, node.input[2]], [output])
 
     def _product(self, activation: str, name: str, weight: Array, output: str) -> Nodes:
         """Yield the operators that ONNX Runtime fuses into one integer product."""
@@ -175,6 +195,7 @@ def _leading_to_outputs(graph: onnx.GraphProto) -> set[str]:
             "LogSoftmax",
             "Transpose",
             "Identity",
+            "Reshape",
         ):
             found.update(node.input)
     return found

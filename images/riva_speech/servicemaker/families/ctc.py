@@ -1,6 +1,6 @@
 """Models with a CTC head: QuartzNet, Jasper, Citrinet, Conformer, FastConformer, and hybrids.
 
-NeMo's own exporter writes one graph for whole utterances and, for a cache-aware encoder, one for
+NeMo's own exporter writes one graph for whole utterances. A cache-aware encoder has two more for
 each look-ahead it was trained with. All of them have the same weights, so these are stored once,
 in a file that the graphs share.
 """
@@ -16,6 +16,7 @@ from riva_speech.servicemaker.families.graphs import (
     check_graph,
     export_graph,
     keep_inputs,
+    quiet,
     share_weights,
 )
 from riva_speech.text.vocabulary import VocabularyType
@@ -109,10 +110,22 @@ def export_graphs(
     yield export_graph(part, folder / OFFLINE_GRAPH, onnx_opset)
     if not streaming:
         return
+    from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
+
+    head = None if part is model.encoder else part.output_module
     model.set_export_config({"cache_support": "True"})
     for config in streaming:
+        first, following = (
+            folder / streaming_graph_name(config, first=one) for one in (True, False)
+        )
         model.encoder.set_default_att_context_size(list(config.att_context_size))
-        yield export_graph(part, folder / streaming_graph_name(config), onnx_opset)
-        # The number of steps to drop is a constant of the graph, and a stream begins with none.
-        model.encoder.streaming_cfg.drop_extra_pre_encoded = 0
-        yield export_graph(part, folder / streaming_graph_name(config, first=True), onnx_opset)
+        if steps.is_supported(model.encoder):
+            with quiet(following):
+                steps.export_steps(model.encoder, head, config, (first, following), onnx_opset)
+        else:
+            export_graph(part, following, onnx_opset)
+            # The number of steps to drop is a constant, and a stream begins with none.
+            model.encoder.streaming_cfg.drop_extra_pre_encoded = 0
+            export_graph(part, first, onnx_opset)
+        yield following
+        yield first

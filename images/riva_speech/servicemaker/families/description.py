@@ -138,19 +138,28 @@ def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfi
         geometry = encoder.streaming_cfg
         if not isinstance(geometry.shift_size, list) or geometry.pre_encode_cache_size[0]:
             continue
-        channel, time, _ = encoder.get_initial_cache_state(batch_size=1)
         yield StreamingConfig(
             att_context_size=(left, right),
             first_frames=geometry.shift_size[0],
             chunk_frames=geometry.shift_size[1],
             history_frames=geometry.pre_encode_cache_size[1],
             chunk_steps=geometry.valid_out_len,
-            caches=(
-                CacheConfig("cache_last_channel", (channel.shape[0], *channel.shape[2:])),
-                CacheConfig("cache_last_time", (time.shape[0], *time.shape[2:])),
-            ),
+            caches=_caches(encoder, left),
         )
     encoder.set_default_att_context_size(list(encoder.att_context_size_all[0]))
+
+
+def _caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above
+    """Describe this project's own caches, or NeMo's where its graph is taken."""
+    from riva_speech.servicemaker.families import streaming  # noqa: PLC0415 - needs torch
+
+    if streaming.is_supported(encoder):
+        return streaming.caches(encoder, left)
+    channel, time, _ = encoder.get_initial_cache_state(batch_size=1)
+    return (
+        CacheConfig(streaming.ATTENTION_CACHE, (channel.shape[0], *channel.shape[2:])),
+        CacheConfig(streaming.CONVOLUTION_CACHE, (time.shape[0], *time.shape[2:])),
+    )
 
 
 def _is_causal(encoder: Any) -> bool:  # noqa: ANN401 - as above

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from riva_speech.errors import SpeechError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import onnx
@@ -31,13 +32,22 @@ _log = logging.getLogger(__name__)
 
 def export_graph(part: Any, path: Path, onnx_opset: int) -> Path:  # noqa: ANN401 - NeMo, no types
     """Run NeMo's exporter on a model, or on one of its modules; return ``path``."""
-    _log.info("Exporting %s", path.name)
-    with warnings.catch_warnings():
-        # torch's tracer warns of every shape that it takes as constant; the graphs are checked
-        # against the model instead.
-        warnings.simplefilter("ignore")
+    with quiet(path):
         part.export(str(path), onnx_opset_version=onnx_opset)
     return path
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """Say which graph is exported, and nothing that torch's tracer has to say of it.
+
+    It warns of every shape that it takes as constant; the graphs are checked against the model
+    instead.
+    """
+    _log.info("Exporting %s", path.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def share_weights(graphs: Iterable[Path], weights: Path) -> None:

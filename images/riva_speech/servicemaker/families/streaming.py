@@ -1,0 +1,365 @@
+"""One step of a cache-aware Conformer as a module that computes only what is new.
+
+NeMo's own graph projects its whole context to keys and values at each step, and gives back all
+that it was given. This one has keys and values in its cache and gives back those of its own steps.
+Everything that follows from the shapes alone, which are fixed, is computed here beforehand:
+projected positions, masks and lengths are tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from riva_speech.asr.streaming_config import CacheConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from riva_speech.asr.streaming_config import StreamingConfig
+
+ATTENTION_CACHE, CONVOLUTION_CACHE = "cache_last_channel", "cache_last_time"
+_CACHES = (ATTENTION_CACHE, CONVOLUTION_CACHE)
+# What NeMo gives a masked score: small enough to become 0, large enough for half precision.
+_MASKED = -10_000.0
+
+
+def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - NeMo has no types
+    """Whether this module can stand for an encoder's step; all released models' encoders do."""
+    return (
+        encoder.self_attention_model == "rel_pos"
+        and getattr(encoder.pre_encode, "conv2d_subsampling", False)
+        and encoder.reduction_position is None
+        and all(layer.conv.pointwise_activation == "glu_" for layer in encoder.layers)
+    )
+
+
+def export_steps(
+    encoder: Any,  # noqa: ANN401 - as above
+    head: Any,  # noqa: ANN401 - as above
+    config: StreamingConfig,
+    paths: tuple[Path, Path],
+    onnx_opset: int,
+) -> None:
+    """Write the graphs of a stream's first and of each following step to two ``paths``.
+
+    ``head`` is what makes log-probabilities of steps, None for transducers.
+    """
+    device = next(encoder.parameters()).device
+    with torch.inference_mode():
+        for path, first in zip(paths, (True, False), strict=True):
+            step = Step(encoder, head, config, first=first)
+            step.eval().to(device).export(path, onnx_opset)
+
+
+def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above
+    """Describe the caches of a step that looks ``left`` steps back.
+
+    That of attention holds each layer's keys and then its values.
+    """
+    layers, attention = len(encoder.layers), encoder.layers[0].self_attn
+    kernel = encoder.layers[0].conv.kernel_size
+    return (
+        CacheConfig(ATTENTION_CACHE, (2 * layers, attention.h, left, attention.d_k), 2),
+        CacheConfig(CONVOLUTION_CACHE, (layers, kernel - 1, encoder.d_model)),
+    )
+
+
+KeysAndValues: TypeAlias = tuple[Tensor, Tensor]
+"""Of one layer, each [batch, heads, steps, head width]."""
+
+
+class Geometry(NamedTuple):
+    """The shapes of a step: frames, encoder steps, those dropped before them, and those cached."""
+
+    frames: int
+    steps: int
+    dropped: int
+    cached: int
+
+
+class Step(nn.Module):
+    """A step of an encoder and, with a CTC head, of what makes log-probabilities of it."""
+
+    def __init__(self, encoder: Any, head: Any, config: StreamingConfig, *, first: bool) -> None:  # noqa: ANN401 - as above
+        """Prepare the ``first`` or a following step; ``head`` is None for transducers."""
+        super().__init__()
+        history = 0 if first else config.history_frames
+        geometry = Geometry(
+            frames=config.first_frames if first else history + config.chunk_frames,
+            steps=config.chunk_steps,
+            dropped=0 if first else int(encoder.streaming_cfg.drop_extra_pre_encoded),
+            cached=config.att_context_size[0],
+        )
+        self.geometry = geometry
+        self.n_mels = int(encoder._feat_in)  # noqa: SLF001 - NeMo has no other name
+        self.cache_shapes = [cache.shape for cache in config.caches]
+        self.subsampling = _Subsampling(encoder.pre_encode, geometry)
+        self.scale = float(encoder.xscale or 1)
+        positions = _positions(encoder.pos_enc, geometry)
+        self.layers = nn.ModuleList(_Layer(one, positions, geometry) for one in encoder.layers)
+        self.projection = encoder.out_proj
+        self.head = head
+        self.register_buffer("old_bias", _newest_allowed(geometry.cached))
+        chunks = _chunk_bias(config.att_context_size, geometry)
+        # Where the context is a multiple of the chunk, every step reaches all that is cached.
+        self.reaches_all = not chunks.any()
+        self.register_buffer("chunk_bias", chunks)
+
+    def forward(
+        self, audio_signal: Tensor, length: Tensor, attention: Tensor, time: Tensor, cached: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs of NeMo's exported step; shapes are those of ``caches``."""
+        x, encoded_length, new_bias = self.subsampling(audio_signal, length)
+        x = x * self.scale if self.scale != 1 else x
+        bias = torch.cat([_row(self.old_bias, cached), new_bias], dim=1)[:, None, None]
+        if not self.reaches_all:
+            bias = bias + self.chunk_bias
+        heard, times = attention.unbind(1), time.unbind(1)
+        new_heard, new_times = [], []
+        for number, layer in enumerate(self.layers):
+            known = heard[2 * number], heard[2 * number + 1]
+            x, new, following = layer(x, bias, known, times[number])
+            new_heard += new
+            new_times.append(following)
+        return (
+            self._output(x),
+            encoded_length,
+            torch.stack(new_heard, dim=1),
+            torch.stack(new_times, dim=1),
+            torch.clamp(cached + self.geometry.steps, max=self.geometry.cached),
+        )
+
+    def _output(self, x: Tensor) -> Tensor:
+        if self.projection is not None:
+            x = self.projection(x)
+        if self.head is None:
+            return x.transpose(1, 2)
+        scores = _pointwise(self.head.decoder_layers[0], x)
+        return functional.log_softmax(scores / self.head.temperature, dim=-1)
+
+    def export(self, path: Path, onnx_opset: int) -> None:
+        """Write the step as an ONNX graph for any batch, with the names of NeMo's own."""
+        inputs = ["audio_signal", "length", *_CACHES, f"{ATTENTION_CACHE}_len"]
+        encoded = "logprobs" if self.head else "outputs"
+        following = [f"{name}_next" for name in _CACHES]
+        outputs = [encoded, "encoded_lengths", *following, f"{ATTENTION_CACHE}_next_len"]
+        torch.onnx.export(
+            self,
+            self._example(),
+            path,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+            opset_version=onnx_opset,
+            dynamo=False,  # as NeMo's exporter, whose weights these graphs share
+        )
+
+    def _example(self) -> tuple[Tensor, ...]:
+        """Return inputs of a batch of two: one would be taken for a constant."""
+        device, frames = self.old_bias.device, self.geometry.frames
+        attention, time = (torch.zeros(2, *shape, device=device) for shape in self.cache_shapes)
+        signal = torch.zeros(2, self.n_mels, frames, device=device)
+        lengths = torch.full((2,), frames, device=device)
+        return signal, lengths, attention, time, torch.zeros_like(lengths)
+
+
+class _Subsampling(nn.Module):
+    """Feature frames to encoder steps; what lies behind the end of a stream is kept silent."""
+
+    def __init__(self, pre_encode: Any, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+        super().__init__()
+        self.layers, self.out = pre_encode.conv, pre_encode.out
+        self.geometry = geometry
+        size, lengths = geometry.frames, torch.arange(geometry.frames + 1)
+        for number, layer in enumerate(self.layers):
+            if not _is_spatial(layer):
+                continue
+            self.register_buffer(f"mask_{number}", _before(lengths, size).float())
+            size, lengths = _strided(layer, size), _strided(layer, lengths)
+        lengths = (lengths - geometry.dropped).clamp(0, geometry.steps)
+        self.register_buffer("lengths", lengths)
+        self.register_buffer("bias", _bias(_before(lengths, geometry.steps)))
+
+    def forward(self, audio_signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return steps, [batch, steps, width], their number, and the bias of their scores."""
+        x = audio_signal.transpose(1, 2)[:, None]
+        for number, layer in enumerate(self.layers):
+            if _is_spatial(layer):
+                x = x * _row(getattr(self, f"mask_{number}"), length)[:, None, :, None]
+            x = layer(x)
+        x = x[:, :, self.geometry.dropped :].transpose(1, 2).flatten(2)
+        return self.out(x), _row(self.lengths, length), _row(self.bias, length)
+
+
+def _is_spatial(layer: nn.Module) -> bool:
+    """Whether a layer mixes neighbouring frames, so that it must not see those behind the end."""
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+
+
+def _strided(layer: Any, size: Any) -> Any:  # noqa: ANN401 - a causal convolution; ints or a tensor
+    padding = layer._left_padding + layer._right_padding  # noqa: SLF001 - NeMo has no other name
+    return (size + padding - layer.kernel_size[0]) // layer.stride[0] + 1
+
+
+class _Layer(nn.Module):
+    """One Conformer layer."""
+
+    def __init__(self, layer: Any, positions: Tensor, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+        super().__init__()
+        self.layer = layer
+        self.attention = _Attention(layer.self_attn, positions, geometry)
+        self.convolution = _Convolution(layer.conv, geometry)
+
+    def forward(
+        self, x: Tensor, bias: Tensor, known: KeysAndValues, time: Tensor
+    ) -> tuple[Tensor, KeysAndValues, Tensor]:
+        """Return the layer's steps, its new keys and values, and its next convolution cache."""
+        layer = self.layer
+        x = x + layer.feed_forward1(layer.norm_feed_forward1(x)) * layer.fc_factor
+        heard, new = self.attention(layer.norm_self_att(x), bias, known)
+        x = x + heard
+        mixed, times = self.convolution(layer.norm_conv(x), time)
+        x = x + mixed
+        x = x + layer.feed_forward2(layer.norm_feed_forward2(x)) * layer.fc_factor
+        return layer.norm_out(x), new, times
+
+
+class _Attention(nn.Module):
+    """Self-attention with relative positions over the cache and the new steps."""
+
+    def __init__(self, attention: Any, positions: Tensor, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+        super().__init__()
+        self.attention = attention
+        self.geometry = geometry
+        heads, width = attention.h, attention.d_k
+        self.factor = width**-0.5
+        projected = attention.linear_pos(positions).view(-1, heads, width)
+        self.register_buffer("positions", projected.permute(1, 2, 0).contiguous() * self.factor)
+        bias = attention.linear_q.bias
+        bias = 0 if bias is None else bias.view(heads, width)
+        self.register_buffer("content_bias", (attention.pos_bias_u + bias).detach())
+        self.register_buffer("position_bias", (attention.pos_bias_v + bias).detach())
+
+    def forward(
+        self, x: Tensor, bias: Tensor, known: KeysAndValues
+    ) -> tuple[Tensor, KeysAndValues]:
+        """Return what the new steps heard, and their keys and values.
+
+        Products with cached and with new steps are apart, so that the cache is never copied.
+        """
+        attention, (old_keys, old_values) = self.attention, known
+        query = self._heads(functional.linear(x, attention.linear_q.weight))
+        keys = self._heads(attention.linear_k(x)).transpose(1, 2)
+        values = self._heads(attention.linear_v(x)).transpose(1, 2)
+        by_content = (query + self.content_bias).transpose(1, 2)
+        by_position = (query + self.position_bias).transpose(1, 2)
+        parts = [torch.matmul(by_content, one.transpose(2, 3)) for one in (old_keys, keys)]
+        shifted = self._shift(torch.matmul(by_position, self.positions))
+        scores = torch.cat(parts, dim=3) * self.factor + shifted + bias
+        old, new = torch.softmax(scores, dim=3).split(
+            [self.geometry.cached, self.geometry.steps], dim=3
+        )
+        heard = torch.matmul(old, old_values) + torch.matmul(new, values)
+        width = attention.h * attention.d_k
+        heard = heard.transpose(1, 2).reshape(-1, self.geometry.steps, width)
+        return attention.linear_out(heard), (keys, values)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(-1, self.geometry.steps, self.attention.h, self.attention.d_k)
+
+    def _shift(self, scores: Tensor) -> Tensor:
+        """Move row i of [batch, heads, steps, positions] i places left of the last row's place.
+
+        Read as one long row, each row begins one place earlier than the row before it.
+        """
+        steps, cached = self.geometry.steps, self.geometry.cached
+        positions = cached + 2 * steps
+        flat = scores.flatten(2)[:, :, steps - 1 : steps - 1 + steps * (positions - 1)]
+        return flat.view(-1, self.attention.h, steps, positions - 1)[..., : cached + steps]
+
+
+class _Convolution(nn.Module):
+    """The convolution module, with steps before channels throughout."""
+
+    def __init__(self, convolution: Any, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+        super().__init__()
+        self.convolution = convolution
+        self.geometry = geometry
+
+    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the convolved steps and the next cache."""
+        module = self.convolution
+        x = functional.glu(_pointwise(module.pointwise_conv1, x), dim=2)
+        x = torch.cat([cache, x], dim=1)
+        following = x[:, self.geometry.steps :]
+        x = self._depthwise(x)
+        x = functional.silu(self._normalise(x))
+        return _pointwise(module.pointwise_conv2, x), following
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        """Convolve along the steps, [batch, kernel - 1 + steps, width]."""
+        layer = self.convolution.depthwise_conv
+        x = functional.conv1d(x.transpose(1, 2), layer.weight, layer.bias, groups=layer.groups)
+        return x.transpose(1, 2)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        norm = self.convolution.batch_norm
+        if isinstance(norm, nn.LayerNorm):
+            normalised: Tensor = norm(x)
+            return normalised
+        return norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+def _pointwise(layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a convolution of one step
+    """Apply a convolution of single steps to [batch, steps, width] as one product."""
+    rows = functional.linear(x.flatten(0, 1), layer.weight[:, :, 0], layer.bias)
+    return rows.view(-1, x.shape[1], rows.shape[1])
+
+
+def _positions(encodings: Any, geometry: Geometry) -> Tensor:  # noqa: ANN401 - as above
+    """Return the encodings of all distances between a new step and what it attends to.
+
+    They begin with the farthest key behind the last new step. The last entry stands for nothing:
+    it makes shifting a matter of shapes.
+    """
+    farthest = geometry.cached + geometry.steps - 1
+    count = geometry.cached + 2 * geometry.steps
+    encodings.extend_pe(count, encodings.pe.device, encodings.pe.dtype)
+    middle = encodings.pe.shape[1] // 2
+    found: Tensor = encodings.pe[0, middle - farthest : middle - farthest + count]
+    return found
+
+
+def _chunk_bias(context: tuple[int, int], geometry: Geometry) -> Tensor:
+    """Return what hides keys of chunks that a chunk does not reach, [steps, cached + steps].
+
+    Chunks are counted from the oldest cached step, as NeMo does.
+    """
+    chunk = context[1] + 1
+    chunks = torch.arange(geometry.cached + geometry.steps) // chunk
+    distance = chunks[geometry.cached :, None] - chunks
+    return _bias((distance >= 0) & (distance <= context[0] // chunk))
+
+
+def _newest_allowed(count: int) -> Tensor:
+    """Return the biases of ``count`` cached steps, a row for each number of them that are real."""
+    return _bias(_before(torch.arange(count + 1), count).flip(1))
+
+
+def _before(lengths: Tensor, size: int) -> Tensor:
+    """Return for each length which of ``size`` places lie before it."""
+    return torch.arange(size) < lengths[:, None]
+
+
+def _bias(allowed: Tensor) -> Tensor:
+    """Return what is added to scores: nothing where allowed."""
+    return torch.where(allowed, 0.0, _MASKED)
+
+
+def _row(table: Tensor, number: Tensor) -> Tensor:
+    """Return a row of a table for each entry of a batch."""
+    return table.index_select(0, number)
