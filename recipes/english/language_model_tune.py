@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from recipes.evaluate_server import read_manifest, wav
 from recipes.word_errors import distance
-from riva_speech.asr.ctc import GreedyDecoding, read
+from riva_speech.asr.ctc import read
 from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import LANGUAGE_MODEL_FILE, LEXICON_FILE, load_recognizer
 from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all

@@ -128,9 +128,8 @@ class Unreadable:
     """A decoding that fails."""
 
     name = "unreadable"
-    is_quick = True
 
-    def start(self) -> Any:
+    def start(self, boosts: object = ()) -> Any:
         raise NotImplementedError
 
     def read(self, carries: object, steps: object) -> Any:

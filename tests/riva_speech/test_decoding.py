@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riva_speech.asr.ctc import GreedyDecoding, Hypothesis, Tokens, read
+from riva_speech.asr.ctc import Hypothesis, Tokens, read
 from riva_speech.asr.endpointing import Endpointer
+from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.results import Result, ResultBuilder
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType

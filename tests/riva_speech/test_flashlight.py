@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riva_speech.asr import flashlight
-from riva_speech.asr.ctc import GreedyDecoding, Hypothesis, read
-from riva_speech.asr.flashlight import FlashlightDecoding, Peaks
+from riva_speech.asr.ctc import Hypothesis, read
+from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizer, load_recognizers
+from riva_speech.asr.peaks import Peaks
 from riva_speech.asr.pipeline import FlashlightConfig
 from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all

@@ -69,7 +69,6 @@ def test_building_refuses_to_overwrite(tmp_path: Path, tiny_riva: Path) -> None:
         (["--decoding_vocab=words"], "--decoding_vocab needs --decoder_type=flashlight"),
         (["--nemo_decoder.language_model_alpha=0.5"], "RNN-T and TDT"),
         (["--flashlight_decoder.max_batch_size=8"], "decoded by itself"),
-        (["--flashlight_decoder.num_tokenization=3"], "only 1 is supported"),
         (["--no_such_option=1"], "unrecognized"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding, and what every decoder gives back."""
+"""What every way of decoding takes and gives back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.acoustic import LogProbs
+    from riva_speech.asr.options import Boost
     from riva_speech.text.vocabulary import Vocabulary, Word
 
 
@@ -96,6 +97,10 @@ class Decoder(Protocol):
     """
 
     @property
+    def is_quick(self) -> bool:
+        """Whether taking a second of speech costs no more than the copying of it."""
+
+    @property
     def carry(self) -> Any:  # noqa: ANN401 - of a kind that its decoding alone knows
         """What the last reading left behind; None before the first."""
 
@@ -116,12 +121,8 @@ class Decoding(Protocol):
     def name(self) -> str:
         """Its ``--decoder_type``."""
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether taking a second of speech costs no more than the copying of it."""
-
-    def start(self) -> Decoder:
-        """Return the decoder of a new stream."""
+    def start(self, boosts: tuple[Boost, ...] = ()) -> Decoder:
+        """Return the decoder of a new stream, which hears some phrases more readily, or less."""
 
     def read(self, carries: Sequence[Any], steps: Sequence[LogProbs]) -> list[Reading]:
         """Read the next steps of several streams at once; each decoder takes its reading then."""
@@ -148,51 +149,13 @@ def read_blanks(carries: Sequence[Any], steps: Sequence[LogProbs]) -> list[Readi
     ]
 
 
-@dataclass(frozen=True)
-class GreedyDecoding:
-    """Takes the best token of each step, merges repeats, drops blanks."""
-
-    vocabulary: Vocabulary
-    name: str = "greedy"
-    is_quick: bool = True
-
-    def start(self) -> TokenDecoder:
-        """Return the decoder of a new stream."""
-        return TokenDecoder(self.vocabulary)
-
-    def read(self, carries: Sequence[int | None], steps: Sequence[LogProbs]) -> list[Reading]:
-        """Find the tokens of several streams; each carries its last step's best token.
-
-        All steps lie one behind the other: only what stands before a stream's first is its own.
-        """
-        every = steps[0] if len(steps) == 1 else np.concatenate(steps)
-        best = every.argmax(axis=1)
-        ends = np.cumsum([len(piece) for piece in steps])
-        begins = ends - [len(piece) for piece in steps]
-        blank = self.vocabulary.blank
-        lasts = np.array([blank if carry is None else carry for carry in carries])
-        previous = np.empty_like(best)
-        previous[1:] = best[:-1]
-        heard = ends > begins
-        previous[begins[heard]] = lasts[heard]
-        blanks = best == blank
-        at = np.flatnonzero((best != previous) & ~blanks)
-        tokens = Tokens(best[at], at, np.exp(every[at, best[at]]))
-        lasts[heard] = best[ends[heard] - 1]
-        cuts = np.searchsorted(at, [begins, ends]).T.tolist()
-        return [
-            Reading(piece, blanks[begin:end], tokens[first:last].moved(-begin), carry)
-            for piece, begin, end, (first, last), carry in zip(
-                steps, begins.tolist(), ends.tolist(), cuts, lasts.tolist(), strict=True
-            )
-        ]
-
-
 class TokenDecoder:
     """Gathers the tokens that were read, whatever read them."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.carry: Any = None
+    is_quick = True
+
+    def __init__(self, vocabulary: Vocabulary, carry: Any = None) -> None:  # noqa: ANN401 - as above
+        self.carry = carry
         self._vocabulary = vocabulary
         self._steps = 0
         self._tokens = Tokens.none()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from riva_speech.asr.ctc import Hypothesis, Reading, Tokens, read_blanks
+from riva_speech.asr.deferred import DeferredDecoder
+from riva_speech.asr.peaks import NEVER, Peaks
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import VocabularyType, Word
 
 if TYPE_CHECKING:
@@ -18,17 +23,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.acoustic import LogProbs
+    from riva_speech.asr.ctc import Decoder
+    from riva_speech.asr.options import Boost
     from riva_speech.asr.pipeline import FlashlightConfig
     from riva_speech.text.lexicon import Lexicon
+    from riva_speech.text.spelling import Spelling
     from riva_speech.text.vocabulary import Vocabulary
 
 NAME = "flashlight"
 REQUIREMENT = "flashlight-text>=0.0.7"
 
 NO_SPACE = -1
+# KenLM's own name for words that it does not know.
+_UNKNOWN = "<unk>"
+# Requests with the same phrases share a trie; so many are kept.
+_SETTINGS = 2
 
-# What no path can afford; a finite number, since the decoder adds scores up.
-_NEVER = -1e30
 # A long utterance without a pause is committed piece by piece. By then all hypotheses agree on
 # what lies half a block back.
 _BLOCK_STEPS = 512
@@ -39,11 +49,28 @@ def is_available() -> bool:
     return find_spec("flashlight") is not None
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a search looks things up in: plain for all streams, or with the phrases of some.
+
+    ``model`` is the language model, and ``weight`` its weight; ``words`` are those of the ``trie``
+    by number, and neither is there without a lexicon.
+    """
+
+    model: Any
+    trie: Any
+    words: Sequence[str] | None
+    weight: float
+
+    def own(self) -> Setting:
+        """Return the same with a model that remembers one stream only, where it remembers any."""
+        return replace(self, model=self.model.own()) if hasattr(self.model, "own") else self
+
+
 class FlashlightDecoding:
     """A lexicon as a trie, and a language model; what all streams share."""
 
     name = NAME
-    is_quick = False
 
     def __init__(
         self,
@@ -51,6 +78,7 @@ class FlashlightDecoding:
         config: FlashlightConfig,
         lexicon: Lexicon | None,
         language_model: Path | None,
+        speller: Speller | None = None,
     ) -> None:
         """Load the language model and build the trie.
 
@@ -59,6 +87,7 @@ class FlashlightDecoding:
             config: Weights and widths of the search.
             lexicon: The words to choose from; None finds any sequence of tokens.
             language_model: A KenLM file, ARPA or binary: of words, or without a lexicon of tokens.
+            speller: Spells the words of phrases that are boosted.
 
         Raises:
             UnsupportedError: flashlight-text is not installed.
@@ -71,45 +100,69 @@ class FlashlightDecoding:
                 "--decoder_type=greedy",
             )
         self.vocabulary = vocabulary
-        self._config = config
-        self.words = lexicon.words if lexicon else None
+        self.config = config
+        self.lexicon = lexicon
+        self.speller = speller or Speller(vocabulary)
         self.space = _space(vocabulary) if lexicon else NO_SPACE
-        units = self.words if self.words is not None else _written(vocabulary)
-        self._model = _load_model(language_model, units)
-        self._trie = self._plant(lexicon) if lexicon else None
+        words = lexicon.words if lexicon else None
+        units = words if words is not None else _written(vocabulary)
+        self.model = _load_model(language_model, units)
+        # What each word is worth to the language model, and after them an unknown one.
+        self.scores = self._score_words(len(units)) if lexicon else []
+        trie = self.plant(lexicon.entries, self.scores) if lexicon else None
+        self._setting = Setting(self.model, trie, words, config.lm_weight)
+        self._boosted = lru_cache(_SETTINGS)(self._boost)
 
-    def start(self) -> FlashlightDecoder:
+    def start(self, boosts: tuple[Boost, ...] = ()) -> Decoder:
         """Return the decoder of a new stream."""
+        if boosts:
+            return DeferredDecoder(partial(self._start_boosted, boosts))
+        return self._decoder(self._setting)
+
+    def _start_boosted(self, boosts: tuple[Boost, ...]) -> FlashlightDecoder:
+        return self._decoder(self._boosted(boosts).own())
+
+    def _boost(self, boosts: tuple[Boost, ...]) -> Setting:
+        from riva_speech.asr import flashlight_boosts  # noqa: PLC0415 - imports flashlight
+
+        return flashlight_boosts.boosted(self, self._setting, boosts)
+
+    def _decoder(self, setting: Setting) -> FlashlightDecoder:
         from flashlight.lib.text import decoder  # noqa: PLC0415 - optional
 
-        config, blank = self._config, self.vocabulary.blank
+        config, blank = self.config, self.vocabulary.blank
         shared = {
             "beam_size": config.beam_size,
             "beam_size_token": config.beam_size_token,
             "beam_threshold": config.beam_threshold,
-            "lm_weight": config.lm_weight,
+            "lm_weight": setting.weight,
             "sil_score": 0.0,
             "log_add": False,
             "criterion_type": decoder.CriterionType.CTC,
         }
-        if self._trie is None:
+        if setting.trie is None:
             free = decoder.LexiconFreeDecoderOptions(**shared)
-            search = decoder.LexiconFreeDecoder(free, self._model, blank + 1, blank, [])
-            return FlashlightDecoder(search, self)
+            search = decoder.LexiconFreeDecoder(free, setting.model, blank + 1, blank, [])
+            return FlashlightDecoder(search, self, setting)
         options = decoder.LexiconDecoderOptions(
             word_score=config.word_insertion_score, unk_score=-np.inf, **shared
         )
         of_words: tuple[Any, ...] = (blank + 1, blank, -1, [], False)
-        search = decoder.LexiconDecoder(options, self._trie, self._model, *of_words)
-        return FlashlightDecoder(search, self)
+        search = decoder.LexiconDecoder(options, setting.trie, setting.model, *of_words)
+        return FlashlightDecoder(search, self, setting)
 
     def read(self, carries: Sequence[None], steps: Sequence[LogProbs]) -> list[Reading]:
         """Read which steps are blank; each stream searches by itself."""
         return read_blanks(carries, steps)
 
-    def _plant(self, lexicon: Lexicon) -> Any:  # noqa: ANN401 - flashlight has no types
-        """Build the trie; each branch knows the best word below it.
+    def _score_words(self, count: int) -> list[float]:
+        state = self.model.start(False)  # noqa: FBT003 - flashlight's own signature
+        return [self.model.score(state, number)[1] for number in range(count + 1)]
 
+    def plant(self, entries: Sequence[tuple[str, Spelling]], scores: Sequence[float]) -> Any:  # noqa: ANN401 - flashlight has no types
+        """Build a trie of spellings; each branch knows the best word below it.
+
+        Words are numbered in the order of their first spelling, and so are their ``scores``.
         A spelling over characters begins with the space before the word: so a word ends with its
         last letter, and needs no space after it that an utterance's end may lack.
         """
@@ -117,11 +170,9 @@ class FlashlightDecoding:
 
         prefix = [] if self.space == NO_SPACE else [self.space]
         trie = decoder.Trie(self.vocabulary.blank + 2, self.vocabulary.blank)
-        numbers = {word: number for number, word in enumerate(lexicon.words)}
-        state = self._model.start(False)  # noqa: FBT003 - flashlight's own signature
-        scores = [self._model.score(state, number)[1] for number in range(len(numbers))]
-        for word, tokens in lexicon.entries:
-            number = numbers[word]
+        numbers: dict[str, int] = {}
+        for word, tokens in entries:
+            number = numbers.setdefault(word, len(numbers))
             trie.insert([*prefix, *tokens], number, scores[number])
         trie.smear(decoder.SmearingMode.MAX)
         return trie
@@ -147,7 +198,8 @@ def _load_model(path: Path | None, units: list[str]) -> Any:  # noqa: ANN401 - n
     if path is None:
         return decoder.ZeroLM()
     try:
-        return KenLM(str(path), Dictionary(units))
+        # Boosted words that the lexicon lacks are scored as the unknown one.
+        return KenLM(str(path), Dictionary([*units, _UNKNOWN]))
     except Exception as error:
         reason = str(error).strip().splitlines()[-1:]
         raise DamagedArchiveError(
@@ -161,11 +213,14 @@ class FlashlightDecoder:
 
     carry = None
 
-    def __init__(self, search: Any, decoding: FlashlightDecoding) -> None:  # noqa: ANN401
+    is_quick = False
+
+    def __init__(self, search: Any, decoding: FlashlightDecoding, setting: Setting) -> None:  # noqa: ANN401
         self._search = search
         self._decoding = decoding
+        self._setting = setting
         self._blank = decoding.vocabulary.blank
-        by_words = decoding.words is not None
+        by_words = setting.words is not None
         self._peaks = Peaks(self._blank) if by_words else None
         # A lexicon's search wants a token for silence. No model has one, and so none may be heard.
         self._padding = ((0, 0), (0, int(by_words)))
@@ -202,7 +257,7 @@ class FlashlightDecoder:
         self._rows = np.zeros((0, self._blank + 1), np.float32)
         self._before = self._blank
         if self._decoding.space != NO_SPACE:
-            row = np.full((1, self._blank + 1), _NEVER, np.float32)
+            row = np.full((1, self._blank + 1), NEVER, np.float32)
             row[0, [self._decoding.space, self._blank]] = 0
             self._steps -= 1
             self._feed(row)
@@ -212,7 +267,7 @@ class FlashlightDecoder:
         while len(rows):
             size = min(len(rows), _BLOCK_STEPS - len(self._rows))
             block, rows = rows[:size], rows[size:]
-            emissions = np.ascontiguousarray(np.pad(block, self._padding, constant_values=_NEVER))
+            emissions = np.ascontiguousarray(np.pad(block, self._padding, constant_values=NEVER))
             self._search.decode_step(emissions.ctypes.data, *emissions.shape)
             self._rows = np.concatenate([self._rows, block])
             self._steps += size
@@ -238,7 +293,7 @@ class FlashlightDecoder:
         path = np.array(result.tokens[1:last], np.int64)
         previous = np.concatenate([[self._before], path[:-1]])[: len(path)]
         begins = (path != previous) & (path < self._blank)
-        if self._decoding.words is None:
+        if self._setting.words is None:
             tokens = self._committed.tokens + self._tokens(path, np.flatnonzero(begins))
             return Hypothesis(tokens, tuple(self._decoding.vocabulary.words(tokens.ids.tolist())))
         labels = np.array(result.words[1:last], np.int64)
@@ -255,63 +310,13 @@ class FlashlightDecoder:
         self, at: NDArray[np.int64], ends: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> Iterator[Word]:
         """Return the words of the lexicon; each ends where its label stands."""
-        assert self._decoding.words is not None
+        assert self._setting.words is not None
         first = 0
         for label, last in zip(labels, np.searchsorted(at, ends, side="right"), strict=True):
-            yield Word(self._decoding.words[label], first, int(last))
+            yield Word(self._setting.words[label], first, int(last))
             first = int(last)
 
     def _join(self, tokens: Tokens, words: list[Word]) -> Hypothesis:
         before = len(self._committed.tokens)
         moved = (Word(word.text, word.first + before, word.last + before) for word in words)
         return Hypothesis(self._committed.tokens + tokens, (*self._committed.words, *moved))
-
-
-class Peaks:
-    """Gathers each run of steps with one best token into its first step.
-
-    flashlight's search over a lexicon has no place for the repetition of a word's last token: once
-    a word is whole, a step is blank or begins another. A token that lasts for several steps would
-    count against every word that ends with it. So the run's clearest step comes first, and in the
-    others the token's share goes to the blank; the greedy reading stays what it was.
-    """
-
-    def __init__(self, blank: int) -> None:
-        self._blank = blank
-        self._held = np.zeros((0, blank + 1), np.float32)
-
-    def accept(self, log_probs: LogProbs) -> NDArray[np.float32]:
-        """Take the next steps; return all but the last run, which may go on."""
-        rows = np.concatenate([self._held, log_probs])
-        best = rows.argmax(axis=1)
-        ends = len(rows)
-        if ends and best[-1] != self._blank:
-            others = np.flatnonzero(best != best[-1])
-            ends = int(others[-1]) + 1 if len(others) else 0
-        self._held = rows[ends:]
-        return self._gather(rows[:ends], best[:ends])
-
-    def finish(self) -> NDArray[np.float32]:
-        """Return the last run."""
-        rows, self._held = self._held, self._held[:0]
-        return self._gather(rows, rows.argmax(axis=1))
-
-    def _gather(self, rows: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.float32]:
-        if not len(rows):
-            return rows
-        begins = np.concatenate([[True], best[1:] != best[:-1]])
-        run = np.cumsum(begins)
-        spoken = best != self._blank
-        clear = rows[np.arange(len(rows)), best]
-        order = np.lexsort((-clear, run))
-        firsts = np.flatnonzero(begins)
-        peaks = order[firsts]
-        swap = spoken[firsts]
-        gathered = rows.copy()
-        gathered[firsts[swap]] = rows[peaks[swap]]
-        gathered[peaks[swap]] = rows[firsts[swap]]
-        rest = np.flatnonzero(~begins & spoken)
-        share = gathered[rest, best[rest]]
-        gathered[rest, self._blank] = np.logaddexp(gathered[rest, self._blank], share)
-        gathered[rest, best[rest]] = _NEVER
-        return gathered

@@ -14,8 +14,9 @@ from riva_speech.asr.acoustic import (
     OfflineAcousticModel,
     StreamingAcousticModel,
 )
-from riva_speech.asr.ctc import GreedyDecoding
+from riva_speech.asr.boosting import CTC_LIMIT, TRANSDUCER_LIMIT, Booster
 from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
@@ -26,6 +27,7 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError
 from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.lexicon import Lexicon
+from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 PIPELINE_FILE = "riva_bls_config.yaml"
 VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
+TOKENIZER_FILE = "tokenizer.model"
 LEXICON_FILE = "lexicon.txt"
 LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
 # The keys under which a pipeline's configuration names its acoustic models, sibling folders: the
@@ -95,7 +98,8 @@ def load_recognizer(
         joint = open_session(_acoustic_folder(folder, DECODER_JOINT_MODEL))
         vocabulary = _vocabulary(version, config)
         search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
-        decoding = TransducerDecoding(search, vocabulary)
+        booster = Booster(vocabulary, _speller(version, vocabulary), TRANSDUCER_LIMIT)
+        decoding = TransducerDecoding(search, vocabulary, booster)
     else:
         decoding = _decoding(version, config, shared)
     session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
@@ -120,9 +124,11 @@ def load_recognizer(
 def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
     """Return a pipeline's way of decoding, or its fallback where a library is missing."""
     vocabulary = _vocabulary(version, config)
+    speller = _speller(version, vocabulary)
+    greedy = GreedyDecoding(vocabulary, Booster(vocabulary, speller, CTC_LIMIT))
     chosen = config.decoder
     if chosen.type != flashlight.NAME:
-        return GreedyDecoding(vocabulary)
+        return greedy
     if chosen.fallback and not flashlight.is_available():
         _log.warning(
             "Model %s is decoded by %s: flashlight-text is not installed. For better words: "
@@ -131,16 +137,16 @@ def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding
             chosen.fallback,
             flashlight.REQUIREMENT,
         )
-        return GreedyDecoding(vocabulary)
+        return greedy
     files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
-    make = partial(_flashlight, version, vocabulary, chosen.flashlight)
+    make = partial(_flashlight, version, vocabulary, chosen.flashlight, speller)
     return shared.once(files, make, vocabulary, chosen.flashlight)
 
 
 def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuilder:
     """Return what times and writes words; steps of buffered streams lag behind what was heard."""
     delay = config.decoder.asr_model_delay - lag
-    return ResultBuilder(config.acoustic.ms_per_timestep, delay, writer)
+    return ResultBuilder(config.acoustic.ms_per_timestep, delay, writer, writer.is_quick)
 
 
 def _buffer(config: PipelineConfig) -> BufferConfig:
@@ -159,7 +165,7 @@ def _vocabulary(version: Path, config: PipelineConfig) -> Vocabulary:
 
 
 def _flashlight(
-    version: Path, vocabulary: Vocabulary, config: FlashlightConfig
+    version: Path, vocabulary: Vocabulary, config: FlashlightConfig, speller: Speller
 ) -> FlashlightDecoding:
     model = version / LANGUAGE_MODEL_FILE
     lexicon = None
@@ -169,7 +175,14 @@ def _flashlight(
             lexicon = Lexicon.load(path, vocabulary)
         except ValueError as error:
             raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
-    return FlashlightDecoding(vocabulary, config, lexicon, model if model.is_file() else None)
+    has_model = model.is_file()
+    return FlashlightDecoding(vocabulary, config, lexicon, model if has_model else None, speller)
+
+
+def _speller(version: Path, vocabulary: Vocabulary) -> Speller:
+    """Return what spells the words of phrases; older pipelines have no tokenizer beside them."""
+    tokenizer = version / TOKENIZER_FILE
+    return Speller(vocabulary, tokenizer if tokenizer.is_file() else None)
 
 
 def _is_pipeline(folder: Path) -> bool:

@@ -26,6 +26,7 @@ DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 
 _LONGEST_WINDOW_MS = 60_000
 _WIDEST_BEAM = 4096
+_MOST_SPELLINGS = 100
 _T = TypeVar("_T")
 
 
@@ -63,7 +64,7 @@ class FlashlightConfig:
     A path's score is the sum of its log-probabilities, plus ``lm_weight`` times the language
     model's (in powers of ten), plus ``word_insertion_score`` for each word. A step keeps
     ``beam_size`` paths within ``beam_threshold`` of the best, and tries ``beam_size_token`` tokens
-    for each.
+    for each. A boosted word that the lexicon lacks is spelt in ``num_tokenization`` ways.
     """
 
     lm_weight: float = 0.8
@@ -72,6 +73,7 @@ class FlashlightConfig:
     beam_size_token: int = 16
     beam_threshold: float = 20.0
     use_lexicon_free_decoding: bool = False
+    num_tokenization: int = 1
 
     def __post_init__(self) -> None:
         """Refuse, with a ValueError, what no search can have."""
@@ -79,6 +81,8 @@ class FlashlightConfig:
         # Written so that NaN, which compares as false, is refused too.
         if not all(1 <= width <= _WIDEST_BEAM for width in widths):
             raise ValueError(f"beam sizes are 1 to {_WIDEST_BEAM}")
+        if not 1 <= self.num_tokenization <= _MOST_SPELLINGS:
+            raise ValueError(f"num_tokenization is 1 to {_MOST_SPELLINGS}")
         if not 0 < self.beam_threshold < math.inf:
             raise ValueError("beam_threshold is greater than 0")
         if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):

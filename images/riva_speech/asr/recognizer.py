@@ -148,7 +148,7 @@ class Utterance:
     def finish(self, options: RequestOptions = NOTHING_ASKED) -> Result:
         """Decode what was encoded."""
         decoding = self._recognizer.decoding
-        decoder = decoding.start()
+        decoder = decoding.start(options.boosts)
         if self._encoded:
             decoder.accept(read(decoding, decoder, self.log_probs()))
         seconds = self._samples / self._recognizer.config.acoustic.features.sample_rate
@@ -245,7 +245,7 @@ class Stream:
         self._options = options
         self._features = LogMelStream(recognizer.log_mel)
         self._state = recognizer.acoustic.start()
-        self._decoder = recognizer.decoding.start()
+        self._decoder = recognizer.decoding.start(options.boosts)
         self._endpointer = Endpointer(
             options.endpointing or recognizer.config.endpointing,
             recognizer.config.acoustic.ms_per_timestep,
@@ -257,6 +257,11 @@ class Stream:
         self._ending = False
         self._steps = 0
         self._samples = 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether all but the model's runs takes next to no time."""
+        return self._decoder.is_quick and self._recognizer.results.is_quick
 
     def accept(self, samples: Samples) -> list[Result]:
         """Take samples; return the utterances that ended, then what is heard of the next one.

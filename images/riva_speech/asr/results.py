@@ -101,11 +101,12 @@ def as_spoken(
 
 @dataclass(frozen=True)
 class ResultBuilder:
-    """Turns what a decoder gives into results."""
+    """Turns what a decoder gives into results; ``is_quick`` if writing takes next to no time."""
 
     ms_per_timestep: int
     asr_model_delay: int = 0
     write: WriteWords = as_spoken
+    is_quick: bool = True
 
     def build(
         self,

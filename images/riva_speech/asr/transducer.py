@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from riva_speech.asr.boosting import Booster, Walk
+    from riva_speech.asr.options import Boost
     from riva_speech.asr.pipeline import TransducerConfig
     from riva_speech.sessions import Session
     from riva_speech.text.vocabulary import Vocabulary
@@ -37,6 +39,7 @@ class SearchState:
     ``last`` is the last token of each, the blank before the first; ``hidden`` and ``cell`` are the
     states of the prediction network before it, [layers, batch, width]. ``position`` counts encoder
     steps from the first that has not been scored to its end; ``symbols`` the tokens given there.
+    ``walks`` are through the graphs of boosted phrases, of those utterances that have any.
     """
 
     last: Integers
@@ -44,6 +47,7 @@ class SearchState:
     cell: NDArray[np.float32]
     position: Integers
     symbols: Integers
+    walks: list[Walk | None]
 
     @classmethod
     def joined(cls, states: Sequence[SearchState]) -> SearchState:
@@ -54,6 +58,7 @@ class SearchState:
             cell=np.concatenate([state.cell for state in states], axis=1),
             position=np.concatenate([state.position for state in states]),
             symbols=np.concatenate([state.symbols for state in states]),
+            walks=[walk for state in states for walk in state.walks],
         )
 
     def parts(self) -> list[SearchState]:
@@ -65,6 +70,7 @@ class SearchState:
                 self.cell[:, [index]],
                 self.position[[index]],
                 self.symbols[[index]],
+                [self.walks[index]],
             )
             for index in range(len(self.last))
         ]
@@ -94,6 +100,7 @@ class GreedySearch:
             cell=states[1],
             position=np.zeros(batch, np.int64),
             symbols=np.zeros(batch, np.int64),
+            walks=[None] * batch,
         )
 
     def advance(self, state: SearchState, encoded: Sequence[Encoded]) -> list[Tokens]:
@@ -124,7 +131,8 @@ class GreedySearch:
         begins = state.position[active]
         scores, hidden, cell = self._score(state, active, padded)
         tokens = scores[..., : self._blank + 1]
-        labels, skips = tokens.argmax(axis=2), self._skips(scores)
+        biased = _biased(tokens, [state.walks[one] for one in active])
+        labels, skips = biased.argmax(axis=2), self._skips(scores)
         valid = np.minimum(lengths[active] - begins, _WINDOW)
         stops = self._first_token(labels, skips, valid)
         gives = stops < valid
@@ -133,6 +141,9 @@ class GreedySearch:
         state.symbols[active[stops > 0]] = 0
         who = active[gives]
         state.last[who] = labels[rows, at]
+        for one in who:
+            if walk := state.walks[one]:
+                state.walks[one] = walk.onwards(int(state.last[one]))
         state.hidden[:, who], state.cell[:, who] = hidden[:, rows], cell[:, rows]
         where = state.position[who].copy()
         self._move_on(state, who, skips[rows, at])
@@ -193,6 +204,20 @@ def _pad(encoded: Sequence[Encoded], steps: int) -> Encoded:
     return padded
 
 
+def _biased(tokens: NDArray[np.float32], walks: Sequence[Walk | None]) -> NDArray[np.float32]:
+    """Return scores, [active, window, tokens + 1], with what boosted phrases are granted next.
+
+    A blank is granted nothing.
+    """
+    if not any(walks):
+        return tokens
+    biased = tokens.copy()
+    for row, walk in zip(biased, walks, strict=True):
+        if walk:
+            row[:, :-1] += walk.biases
+    return biased
+
+
 def _posterior(scores: NDArray[np.float32], labels: Integers) -> NDArray[np.float32]:
     """Return the share of each row's label among all tokens."""
     exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -214,12 +239,17 @@ class TransducerDecoding:
 
     search: GreedySearch
     vocabulary: Vocabulary
+    booster: Booster | None = None
     name: str = "nemo"
-    is_quick: bool = True
 
-    def start(self) -> TokenDecoder:
+    def start(self, boosts: tuple[Boost, ...] = ()) -> TokenDecoder:
         """Return the decoder of a new stream."""
-        return TokenDecoder(self.vocabulary)
+        walk = self.booster.walk(boosts) if boosts and self.booster else None
+        if walk is None:
+            return TokenDecoder(self.vocabulary)
+        state = self.search.start()
+        state.walks = [walk]
+        return TokenDecoder(self.vocabulary, state)
 
     def read(
         self, carries: Sequence[SearchState | None], steps: Sequence[Encoded]

@@ -43,6 +43,11 @@ class Writer:
     normaliser: InverseNormaliser | None = None
     profanity: ProfanityFilter | None = None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether there are no grammars to run."""
+        return not (self.hints or self.normaliser)
+
     def __call__(self, words: Words, options: RequestOptions, *, is_final: bool) -> Words:
         """Return words as they are written.
 

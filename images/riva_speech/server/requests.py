@@ -27,6 +27,7 @@ __all__ = ["RequestError", "declared_format", "ends_utterance", "options_of", "w
 _MOST_ALTERNATIVES = 30
 _LARGEST_BOOST = 1000.0
 _MOST_PHRASES = 10_000
+_MOST_LETTERS = 50_000
 _LONGEST_PHRASE = 1000
 # Names go back to the client in errors, which travel in headers.
 _LONGEST_NAME = 256
@@ -111,6 +112,9 @@ def _alternatives(asked: int) -> int:
 
 
 def _boosts(config: riva_asr_pb2.RecognitionConfig) -> Iterator[Boost]:
+    letters = sum(len(one) for context in config.speech_contexts for one in context.phrases)
+    if letters > _MOST_LETTERS:
+        raise RequestError(f"Error: speech_contexts has more than {_MOST_LETTERS} characters.")
     if sum(len(context.phrases) for context in config.speech_contexts) > _MOST_PHRASES:
         raise RequestError(f"Error: speech_contexts has more than {_MOST_PHRASES} phrases.")
     for context in config.speech_contexts:

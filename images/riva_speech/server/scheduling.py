@@ -116,23 +116,26 @@ class Turns:
             reading = await self._scheduler.run(
                 self._recognizer, step, self._stream, self._deadline
             )
-            if self._recognizer.decoding.is_quick:
-                finals += self._stream.take(reading)
-            else:
-                finals += await self._scheduler.compute(self._stream.take, reading)
+            finals += await self._do(self._stream.take, reading)
         return finals
 
     async def accept(self, samples: Samples) -> list[Result]:
         """Take samples; return what ``Stream.accept`` does."""
         await self.push(samples)
         finals = await self.compute()
-        return [*finals, *self._stream.partial()]
+        return [*finals, *await self._do(self._stream.partial)]
 
     async def finish(self) -> Result:
         """End the stream; return what ``Stream.finish`` does."""
         self._stream.end()
         await self.compute()
-        return self._stream.last()
+        return await self._do(self._stream.last)
+
+    async def _do(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Do a part of the stream's work: here and now where all of it is quick."""
+        if self._stream.is_quick:
+            return function(*arguments)
+        return await self._scheduler.compute(function, *arguments)
 
 
 def _batcher(recognizer: Recognizer, limits: BatchLimits, metrics: Metrics) -> Batcher[Any, Any]:

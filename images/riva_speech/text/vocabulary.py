@@ -71,6 +71,10 @@ class Vocabulary:
             words.append(Word(text, first, len(ids)))
         return words
 
+    def begins_word(self, piece: str) -> bool:
+        """Whether no word goes on with this token: it begins one, or stands between two."""
+        return piece in _CONTROL or self._read(piece)[0]
+
     def _read(self, piece: str) -> tuple[bool, str]:
         """Return whether a token begins a word, and the text that it adds to one."""
         if piece in ("<unk>", "[UNK]"):

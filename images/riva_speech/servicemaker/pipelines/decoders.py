@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from riva_speech.asr import loading
 from riva_speech.asr.pipeline import DECODERS, TRANSDUCER_DECODER, DecoderConfig, FlashlightConfig
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines.official import add_refused
-from riva_speech.text.lexicon import Lexicon, word_pieces
+from riva_speech.text.lexicon import Lexicon
+from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ _HELP = {
     "beam_size": "paths kept after a step",
     "beam_size_token": "tokens tried for each path",
     "beam_threshold": "paths this much worse than the best are dropped",
+    "num_tokenization": "spellings of a boosted word that the lexicon lacks",
     "use_lexicon_free_decoding": "find any sequence of tokens, not only words of a lexicon",
 }
 _KENLM = b"mmap lm http://kheafield.com/code"
@@ -114,13 +117,6 @@ def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bo
             metavar="BOOL" if is_switch else "N",
             help=f"{_HELP[field.name]} (default: %(default)s)",
         )
-    parser.add_argument(
-        "--flashlight_decoder.num_tokenization",
-        type=_one("hints and words outside the lexicon, which it is for, are not in this version"),
-        default=1,
-        metavar="1",
-        help="spellings of a boosted word (default: %(default)s, and nothing else yet)",
-    )
     for name in _BATCHES:
         parser.add_argument(
             f"--flashlight_decoder.{name}",
@@ -200,9 +196,13 @@ def artifacts(
         UsageError: It is not what the option takes.
         UnsupportedError: The lexicon cannot be made from words for this model.
     """
-    if options.decoder_type != "flashlight":
-        return {}
     found = {}
+    if ctc.TOKENIZER in source.names:
+        # Servers spell the words of boosted phrases with it.
+        found[loading.TOKENIZER_FILE] = folder / loading.TOKENIZER_FILE
+        source.extract(ctc.TOKENIZER, found[loading.TOKENIZER_FILE])
+    if options.decoder_type != "flashlight":
+        return found
     model = options.decoding_language_model_binary or options.decoding_language_model_arpa
     if model:
         found[loading.LANGUAGE_MODEL_FILE] = _checked_model(model, options)
@@ -255,10 +255,10 @@ def _spell(
     words: list[str], vocabulary: Vocabulary, source: ArchiveReader, folder: Path
 ) -> Lexicon:
     """Spell words as the model's tokenizer does; those with a letter it lacks are left out."""
+    tokenizer = None
     if vocabulary.type is VocabularyType.SENTENCEPIECE:
-        tokenize = _sentencepiece(source, folder)
-    else:
-        tokenize = word_pieces(vocabulary)
+        tokenizer = _tokenizer(source, folder)
+    tokenize = Speller(vocabulary, tokenizer).own
     spelt = [(word, tokenize(word)) for word in words]
     entries = tuple((word, tokens) for word, tokens in spelt if tokens)
     if len(entries) < len(words):
@@ -274,27 +274,18 @@ def _spell(
     return Lexicon(entries)
 
 
-def _sentencepiece(source: ArchiveReader, folder: Path) -> Callable[[str], tuple[int, ...]]:
-    try:
-        from sentencepiece import SentencePieceProcessor  # noqa: PLC0415 - optional
-    except ImportError:
+def _tokenizer(source: ArchiveReader, folder: Path) -> Path:
+    if find_spec("sentencepiece") is None:
         raise UnsupportedError(
             "--decoding_vocab needs sentencepiece for this model, which is not installed",
             hint="pip install sentencepiece, or give the spellings with --decoding_lexicon",
-        ) from None
+        )
     if ctc.TOKENIZER not in source.names:
         raise UnsupportedError(
             f"{source.path} holds no tokenizer, which --decoding_vocab needs",
             hint="convert the checkpoint again, or give the spellings with --decoding_lexicon",
         )
-    source.extract(ctc.TOKENIZER, folder / ctc.TOKENIZER)
-    model: Any = SentencePieceProcessor(model_file=str(folder / ctc.TOKENIZER))
-
-    def tokenize(word: str) -> tuple[int, ...]:
-        tokens = model.encode(word)
-        return () if model.unk_id() in tokens else tuple(tokens)
-
-    return tokenize
+    return folder / loading.TOKENIZER_FILE
 
 
 def _existing(path: Path) -> Path:

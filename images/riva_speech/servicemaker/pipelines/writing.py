@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 # Most whole utterances are some ten seconds long: engines are the fastest there.
 _USUAL_FRAMES = 1000
 # Artefacts that only some pipelines have; they are deployed by their own names.
+_OF_DECODERS = (loading.TOKENIZER_FILE, loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE)
 _OPTIONAL = (
-    *(f"{DECODER}-{name}" for name in (loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE)),
+    *(f"{DECODER}-{name}" for name in _OF_DECODERS),
     *(f"{TEXT}-{name}" for name in writer.FILES),
 )
 # What Triton's Python backend loads; the Python that it starts must have this package.

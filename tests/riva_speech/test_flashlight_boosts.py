@@ -1,0 +1,136 @@
+"""Boosted phrases in flashlight's search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from riva_speech.asr.ctc import read
+from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.options import Boost
+from riva_speech.asr.pipeline import FlashlightConfig
+from riva_speech.text.lexicon import Lexicon
+from riva_speech.text.vocabulary import Vocabulary, VocabularyType
+from support.language import Bigrams
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+PIECES = Vocabulary(("▁a", "▁b", "a", "b"), VocabularyType.SENTENCEPIECE)
+LETTERS = Vocabulary((" ", "a", "b"), VocabularyType.CHARACTER)
+SPELLINGS = {
+    PIECES: (("a", (0,)), ("b", (1,)), ("ab", (0, 3)), ("ba", (1, 2))),
+    LETTERS: (("a", (1,)), ("b", (2,)), ("ab", (1, 2)), ("ba", (2, 1))),
+}
+MODEL = Bigrams(
+    unigrams={"a": -0.6, "b": -0.8, "ab": -1.1, "ba": -0.9},
+    backoffs={"a": -0.2},
+    bigrams={("a", "b"): -0.2},
+)
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.8], ids=["no language model", "language model"])
+def weight(request: pytest.FixtureRequest) -> float:
+    return float(request.param)
+
+
+@pytest.fixture(scope="module")
+def arpa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MODEL.save(tmp_path_factory.mktemp("model") / "model.arpa")
+
+
+def unclear(vocabulary: Vocabulary, *steps: dict[str, float]) -> NDArray[np.float32]:
+    """Return log-probabilities in which each step has some tokens that may be; "" is the blank."""
+    scores = np.full((len(steps), vocabulary.blank + 1), 1e-4)
+    for row, step in zip(scores, steps, strict=True):
+        for token, share in step.items():
+            row[vocabulary.tokens.index(token) if token else vocabulary.blank] = share
+    return np.log(scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def heard(
+    decoding: FlashlightDecoding, scores: NDArray[np.float32], *boosts: Boost, count: int = 1
+) -> list[str]:
+    decoder = decoding.start(boosts)
+    for row in scores:
+        decoder.accept(read(decoding, decoder, row[np.newaxis]))
+        decoder.best()
+    return [hypothesis.text for hypothesis in decoder.end(count)]
+
+
+A_OR_B = ({"▁a": 0.6, "▁b": 0.38}, {"": 0.99})
+A_OR_B_LETTERS = ({"a": 0.6, "b": 0.38}, {"": 0.99})
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS], ids=["pieces", "letters"])
+def test_boosted_words_win_and_suppressed_ones_lose(
+    arpa: Path, weight: float, vocabulary: Vocabulary
+) -> None:
+    """With and without a language model; other streams of the same pipeline hear as before."""
+    config = FlashlightConfig(lm_weight=weight)
+    decoding = FlashlightDecoding(vocabulary, config, Lexicon(SPELLINGS[vocabulary]), arpa)
+    scores = unclear(vocabulary, *(A_OR_B if vocabulary is PIECES else A_OR_B_LETTERS))
+
+    assert heard(decoding, scores) == ["a"]
+    assert heard(decoding, scores, Boost("b", 5.0)) == ["b"]
+    assert heard(decoding, scores, Boost("a", -5.0)) == ["b"]
+    assert heard(decoding, scores, Boost("b", 5.0), Boost("a", 9.0)) == ["a"]
+    assert heard(decoding, scores, Boost("ba", 5.0), Boost("b ab", 5.0)) == ["a"]
+    assert heard(decoding, scores, Boost("xyz", 5.0), Boost("$MONEY", 5.0)) == ["a"]
+    assert heard(decoding, scores) == ["a"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_boosted_word_need_not_be_in_the_lexicon(arpa: Path, weight: float, count: int) -> None:
+    """It is spelt by the tokenizer, and found where it was said; without a boost it is not."""
+    config = FlashlightConfig(lm_weight=weight, num_tokenization=count)
+    decoding = FlashlightDecoding(PIECES, config, Lexicon((("a", (0,)), ("b", (1,)))), arpa)
+    scores = unclear(
+        PIECES, {"▁b": 0.9}, {"b": 0.9}, {"": 0.9}, {"a": 0.9}, {"": 0.9}, {"▁a": 0.9}, {"": 1.0}
+    )
+
+    assert "bba" not in heard(decoding, scores)[0]
+    assert heard(decoding, scores, Boost("bba", 8.0)) == ["bba a"]
+    assert "bba" not in heard(decoding, scores, Boost("bba", -8.0))[0]
+
+
+def test_a_phrase_is_boosted_in_its_order_only(arpa: Path) -> None:
+    """The words of a phrase count one behind the other, and not each by itself."""
+    config = FlashlightConfig(lm_weight=0.0, word_insertion_score=0.0)
+    decoding = FlashlightDecoding(PIECES, config, Lexicon(SPELLINGS[PIECES]), arpa)
+    either = {"▁a": 0.5, "▁b": 0.4}
+    scores = unclear(PIECES, {"▁b": 1.0}, {"": 1.0}, either, {"": 1.0})
+
+    assert heard(decoding, scores) == ["b a"]
+    assert heard(decoding, scores, Boost("a b", 4.0)) == ["b a"]
+    assert heard(decoding, scores, Boost("b b", 4.0)) == ["b b"]
+
+
+def test_without_a_lexicon_phrases_are_boosted_too() -> None:
+    """Any sequence of tokens may be found; those of phrases sooner."""
+    config = FlashlightConfig(lm_weight=0.0, use_lexicon_free_decoding=True)
+    decoding = FlashlightDecoding(PIECES, config, None, None)
+    scores = unclear(PIECES, *A_OR_B)
+
+    assert heard(decoding, scores) == ["a"]
+    assert heard(decoding, scores, Boost("b", 5.0)) == ["b"]
+    assert heard(decoding, scores, Boost("a", -5.0)) == ["b"]
+    assert len(heard(decoding, scores, Boost("b", 5.0), count=2)) == 2
+
+
+def test_streams_with_the_same_phrases_do_not_disturb_each_other(arpa: Path) -> None:
+    """Two streams share a trie, and each has a language model state of its own."""
+    decoding = FlashlightDecoding(PIECES, FlashlightConfig(), Lexicon(SPELLINGS[PIECES]), arpa)
+    scores = unclear(PIECES, *A_OR_B)
+    boosts = (Boost("b", 5.0),)
+    one, other = decoding.start(boosts), decoding.start(boosts)
+    for row in scores:
+        for decoder in (one, other):
+            decoder.accept(read(decoding, decoder, row[np.newaxis]))
+
+    assert [decoder.end()[0].text for decoder in (one, other)] == ["b", "b"]
+    assert one.end()[0].text == ""  # the next utterance begins afresh
