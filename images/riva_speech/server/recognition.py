@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -30,7 +31,7 @@ from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
     from riva_speech.server.calls import Call, Journal
     from riva_speech.server.registry import Registry
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     Responses = AsyncIterator[riva_asr_pb2.StreamingRecognizeResponse]
 
 _log = logging.getLogger("riva_speech.server")
+
+
+class RefusedError(Exception):
+    """A request that is not answered: its gRPC status, and the sentence for its client."""
+
+    def __init__(self, status: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
 
 
 class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
@@ -59,19 +69,38 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
     ) -> riva_asr_pb2.RecognizeResponse:
         """Recognise one whole recording."""
-        async with self._admitted(context, "Recognize") as (call, registry, scheduler):
-            deadline = deadline_of(context)
-            response = await _recognize(registry, scheduler, request, call, deadline)
-            self._note_finals(call, response)
-            return response
+        async with _told(context):
+            return await self.recognize("Recognize", request, deadline_of(context))
 
     async def StreamingRecognize(  # noqa: N802 - gRPC's name
         self, requests: Requests, context: grpc.aio.ServicerContext
     ) -> Responses:
         """Recognise a stream: one response for each piece of audio, and one at its end."""
-        async with self._admitted(context, "StreamingRecognize") as (call, registry, scheduler):
+        async with _told(context):
+            answers = self.converse("StreamingRecognize", requests, deadline_of(context))
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+
+    async def recognize(
+        self, method: str, request: riva_asr_pb2.RecognizeRequest, deadline: float = math.inf
+    ) -> riva_asr_pb2.RecognizeResponse:
+        """Answer for one recording, whichever way it came; ``method`` names the way.
+
+        Raises:
+            RefusedError: There is no answer.
+        """
+        async with self._admitted(method) as (call, registry, scheduler):
+            response = await _recognize(registry, scheduler, request, call, deadline)
+            self._note_finals(call, response)
+            return response
+
+    async def converse(
+        self, method: str, requests: Requests, deadline: float = math.inf
+    ) -> AsyncGenerator[riva_asr_pb2.StreamingRecognizeResponse, None]:
+        """Answer the messages of a stream; the errors are those of ``recognize``."""
+        async with self._admitted(method) as (call, registry, scheduler):
             first = await anext(requests, None)
-            deadline = deadline_of(context)
             conversation = Conversation(registry, scheduler, first, call, deadline)
             async for request in requests:
                 yield await self._timed(call, conversation.accept(request))
@@ -83,7 +112,8 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         context: grpc.aio.ServicerContext,
     ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse:
         """List the models, or the one that is named; an unknown name gives an empty list."""
-        registry, _ = await self._opened(context)
+        async with _told(context):
+            registry, _ = self._opened()
         wanted = Wanted(request.model_name, language_code="", sample_rate=0)
         configs = [messages.model_config(one) for one in registry.recognizers if wanted.fits(one)]
         return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
@@ -106,24 +136,21 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         if self._journal.keeps_transcripts:
             self._journal.heard(call, messages.final_text(response))
 
-    async def _opened(self, context: grpc.aio.ServicerContext) -> tuple[Registry, Scheduler]:
+    def _opened(self) -> tuple[Registry, Scheduler]:
         """Return the models; a server that still loads them answers UNAVAILABLE."""
         if self._models is None:
-            await context.abort(
+            raise RefusedError(
                 grpc.StatusCode.UNAVAILABLE, "Error: the server is still loading its models."
             )
-        assert self._models is not None
         return self._models
 
     @asynccontextmanager
-    async def _admitted(
-        self, context: grpc.aio.ServicerContext, method: str
-    ) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
+    async def _admitted(self, method: str) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
         """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
-        registry, scheduler = await self._opened(context)
+        registry, scheduler = self._opened()
         if self._active >= self._max_requests:
             self._journal.refuse(method, self._max_requests)
-            await context.abort(
+            raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"Error: the server is at its limit of {self._max_requests} requests.",
             )
@@ -133,17 +160,26 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             yield call, registry, scheduler
         except (AudioError, RequestError, UnavailableModelError) as error:
             call.status = "INVALID_ARGUMENT"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         except asyncio.CancelledError:
             call.status = "CANCELLED"
             raise
-        except Exception as error:  # noqa: BLE001 - told to the client, and to the log
-            status, sentence = _told(error)
+        except Exception as error:
+            status, sentence = _failure(error)
             call.status = status.name
-            await context.abort(status, sentence)
+            raise RefusedError(status, sentence) from error
         finally:
             self._active -= 1
             self._journal.end(call)
+
+
+@asynccontextmanager
+async def _told(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Tell a gRPC client why its request is refused."""
+    try:
+        yield
+    except RefusedError as error:
+        await context.abort(error.status, error.sentence)
 
 
 async def _recognize(
@@ -167,7 +203,7 @@ async def _recognize(
     return messages.offline_response(result, options, request_id)
 
 
-def _told(error: Exception) -> tuple[grpc.StatusCode, str]:
+def _failure(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Return what a client is told of a failure that is not its own."""
     if isinstance(error, DeadlinePassedError):
         return grpc.StatusCode.DEADLINE_EXCEEDED, "Error: the deadline passed before its turn came."
