@@ -83,6 +83,16 @@ def disk(
     return tuple(Need("disk", where, needed, places[where]) for where, needed in wants.items())
 
 
+def copies(here: Store, size: int) -> tuple[Need, ...]:
+    """Return the disk that files need which are copied into a location, one row a disk."""
+    need = Need("disk", str(here), size + SPARE, here.free())
+    if not here.is_volume:
+        return (need,)
+    from quickstart.store.staging import staging
+
+    return need, Need("disk", str(staging()), size + SPARE, _free(staging()))
+
+
 def memory(settings: Settings, services: Iterable[str], archives: Sequence[File]) -> Need:
     """Return the memory that serving needs.
 

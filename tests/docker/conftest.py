@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,14 @@ import riva.client
 
 import quickstart
 from quickstart import catalog, images
+from quickstart.config import Settings
+from quickstart.store import locate
+from quickstart.store.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from quickstart.store import Store
 
 ROOT = Path(quickstart.__file__).parents[1]
 ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
@@ -30,7 +36,8 @@ SAID = "four one seven two nine six"
 # Two checkouts that share an engine must not take each other's image for their own.
 TAG = hashlib.sha256(images.context()).hexdigest()[:12]
 SPEECH, NVIDIA = f"riva-qs-test/speech:cpu-{TAG}", f"riva-qs-test/nvidia:{TAG}"
-BASES = ["--base=riva-qs-test/base:amd64", "--builder=riva-qs-test/python:amd64"]
+PYTHON = "riva-qs-test/python:amd64"
+BASES = ["--base=riva-qs-test/base:amd64", f"--builder={PYTHON}"]
 
 
 def docker(*arguments: str, stdin: bytes | None = None) -> str:
@@ -129,6 +136,17 @@ def hear(port: int) -> str:
     config = riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1)
     answer = riva.client.ASRService(auth).offline_recognize(catalog.sample().read_bytes(), config)
     return " ".join(result.alternatives[0].transcript.strip() for result in answer.results)
+
+
+@contextmanager
+def store_on(volume: str, image: str = PYTHON) -> Iterator[Store]:
+    """Give a store on a volume, whose agent goes away afterwards."""
+    store = locate(Settings(backend="docker", riva_model_loc=volume, image_speech_api=image))
+    assert isinstance(store.place, Volume)
+    try:
+        yield store
+    finally:
+        store.place.close()
 
 
 def free_port() -> int:

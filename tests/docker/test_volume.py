@@ -6,19 +6,16 @@ import secrets
 import shutil
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from quickstart.config import Settings
 from quickstart.errors import IntegrityError, RivaQsError
-from quickstart.store import locate, locking
+from quickstart.store import locking
 from quickstart.store.folder import sha256
-from quickstart.store.volume import Volume
 from support.killing import Killer
 
-from .conftest import ARCHIVE, SAID, docker, hear
+from .conftest import ARCHIVE, SAID, docker, hear, store_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
-PYTHON = "riva-qs-test/python:amd64"
 
 
 @pytest.fixture
@@ -54,17 +50,6 @@ def on_volume(place: Place, volume: str) -> Place:
     text = path.read_text().replace("loc=./models-here", f"loc={volume}")
     path.write_text(text.replace("use_existing_rmirs=true", "use_existing_rmirs=false"))
     return place
-
-
-@contextmanager
-def store_on(volume: str, image: str = PYTHON) -> Iterator[Store]:
-    """Give a store on a volume, whose agent goes away afterwards."""
-    store = locate(Settings(backend="docker", riva_model_loc=volume, image_speech_api=image))
-    assert isinstance(store.place, Volume)
-    try:
-        yield store
-    finally:
-        store.place.close()
 
 
 def test_from_nothing_to_words_and_back(on_volume: Place, volume: str, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from quickstart.store import Store
 
 if TYPE_CHECKING:
     from .conftest import CommandLine, Package
@@ -111,3 +114,28 @@ def test_clean_may_be_killed_anywhere(qs: CommandLine) -> None:
             break
     assert qs("clean", "--yes").returncode == 0
     assert os.listdir(qs.location) == ["rmir"]  # noqa: PTH208 - names
+
+
+@pytest.mark.timeout(1200)
+def test_an_import_may_be_killed_anywhere(qs: CommandLine) -> None:
+    """After a kill at any change that an import makes, whole models are shown, old or new."""
+    qs("init")
+    qs("bundle", "export", "b.bundle")
+    qs("clean", "--yes")
+    (qs.location / "rmir" / "mine.rmir").rename(qs.location / "rmir" / "before.rmir")
+    qs("init")
+    before = qs.location.rename(qs.folder / "before")
+    store, seen = Store(qs.location), set()
+    for number in range(200):
+        shutil.rmtree(qs.location, ignore_errors=True)
+        shutil.copytree(before, qs.location, symlinks=True)
+        code = run_killed(qs, number, "bundle", "import", "b.bundle")
+        assert store.damage(store.shown()) == []
+        assert (qs.location / "rmir" / "before.rmir").read_bytes() == b"an archive"
+        seen.add(store.shown())
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert code == 0, "the import was let through in the end"
+    assert len(seen) == 2
+    assert qs("start").returncode == 0
