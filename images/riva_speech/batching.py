@@ -198,19 +198,26 @@ class Batcher(Generic[_Item, _Answer]):
             self._fail(left, self._closed_error())
 
     def _next_batch(self) -> list[_Entry[_Item, _Answer]]:
-        """Wait for items; return those of the next run, or none when closed."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._queue)
-                self._wait_for_company()
-                if self._closed:
-                    return []
-                chosen = self._choose()
-            late = [entry for entry in chosen if entry.deadline <= time.monotonic()]
-            self._fail(late, DeadlinePassedError("its turn came after its deadline"))
-            wanted = [entry for entry in chosen if _begin(entry)]
-            if wanted:
-                return wanted
+        """Wait for items that somebody wants; return those of the next run, or none when closed."""
+        while self._wait():
+            if batch := self._take():
+                return batch
+        return []
+
+    def _wait(self) -> bool:
+        """Wait for items; tell whether there are, or the batcher is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._queue)
+            self._wait_for_company()
+            return not self._closed
+
+    def _take(self) -> list[_Entry[_Item, _Answer]]:
+        """Take the items of the next run out of the queue; fail those that are too late."""
+        with self._changed:
+            chosen = self._choose()
+        late = [entry for entry in chosen if entry.deadline <= time.monotonic()]
+        self._fail(late, DeadlinePassedError("its turn came after its deadline"))
+        return [entry for entry in chosen if _begin(entry)]
 
     def _wait_for_company(self) -> None:
         """Give the oldest item's batch its time to fill up."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riva_speech.asr.acoustic import OfflineAcousticModel
-from riva_speech.asr.arena import Arena, Row
+from riva_speech.asr.arena import Arena, FreedSlotError, Row
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import RequestOptions
 from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
@@ -84,6 +84,23 @@ def test_an_arena_grows_and_shrinks_in_blocks() -> None:
     del slots
     assert (arena.live, arena.capacity) == (0, 8)
     assert arena.row_bytes == 2 * 3 * 4 + 8
+
+
+def test_a_slot_that_is_freed_during_a_run_stays_out_of_it() -> None:
+    """A stream that ends while its step is computed gives its slot to nobody before the end."""
+    arena = Arena(ROWS, block_slots=4)
+    ending, other = arena.take(), arena.take()
+    with arena.using([ending, other]):
+        ending.free()
+        newcomer = arena.take()
+        arena.scatter([ending, other], {"caches": np.ones((2, 2, 3)), "length": np.ones(2)})
+
+    assert not arena.gather([newcomer])["caches"].any()
+    assert (newcomer.block, newcomer.index) != (ending.block, ending.index)
+    assert arena.live == 2
+    with pytest.raises(FreedSlotError), arena.using([other, ending]):
+        pass
+    assert arena.take().index == ending.index
 
 
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:

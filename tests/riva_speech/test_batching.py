@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -156,6 +158,43 @@ def test_cancelled_items_and_late_ones_are_not_computed() -> None:
         with pytest.raises(CancelledError):
             cancelled.result(SECONDS)
     assert gate.runs == [[0], [3]]
+
+
+class Thing:
+    """An item that can be watched."""
+
+
+def test_a_thread_that_waits_keeps_no_item_alive() -> None:
+    """Items that were computed, failed, cancelled or late are gone when their futures are."""
+    gate = threading.Event()
+
+    def run(items: Sequence[Thing]) -> list[None]:
+        gate.wait(SECONDS)
+        return [None] * len(items)
+
+    batcher: Batcher[Thing, None] = Batcher(run, BatchLimits(max_batch=1))
+    futures = [
+        batcher.submit(Thing(), deadline=deadline)
+        for deadline in (math.inf, time.monotonic() - 1, math.inf)
+    ]
+    things = [weakref.ref(Thing())]
+    for deadline in (math.inf, math.inf):
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        futures.append(batcher.submit(thing, deadline=deadline))
+        del thing
+    for future in futures[-2:]:
+        assert future.cancel()
+    gate.set()
+    for future in futures[:3]:
+        future.exception(SECONDS)
+    del future, futures
+
+    deadline = time.monotonic() + SECONDS
+    while any(thing() for thing in things) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(thing() for thing in things)
+    batcher.close()
 
 
 def test_a_full_queue_refuses_at_once() -> None:

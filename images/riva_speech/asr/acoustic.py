@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,7 +13,8 @@ from riva_speech.asr.arena import Arena, Row, Slot
 from riva_speech.audio.features import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -117,14 +119,6 @@ class EncoderState:
     began: bool = False
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The next steps of several streams; their states advance only once ``commit`` is called."""
-
-    steps: list[LogProbs]
-    commit: Callable[[], None] = field(repr=False)
-
-
 class StreamingModel(Protocol):
     """Encodes streams; each has a state, of a kind that the model alone knows."""
 
@@ -147,18 +141,23 @@ class StreamingModel(Protocol):
     def kind(self, state: Any) -> Hashable:  # noqa: ANN401 - see above
         """Return what streams have in common whose next steps may be one run."""
 
-    def encode(self, states: Sequence[Any], chunks: Sequence[Features]) -> Encoded:
+    def end(self, state: Any) -> None:  # noqa: ANN401 - see above
+        """Give back what a stream's state takes; nothing of it is run any more."""
+
+    def encoding(
+        self, states: Sequence[Any], chunks: Sequence[Features]
+    ) -> AbstractContextManager[list[LogProbs]]:
         """Encode the next frames of streams of one kind, each [n_mels, t], in one run.
 
-        Only the last chunk of a stream may be shorter than ``wanted_frames``.
+        Only the last chunk of a stream may be shorter than ``wanted_frames``. The states advance
+        when the context ends well: whoever fails on the steps may ask for them again.
         """
 
 
 def step(model: StreamingModel, state: Any, chunk: Features) -> LogProbs:  # noqa: ANN401 - see above
     """Encode the next frames of one stream, [n_mels, t], and advance its state."""
-    encoded = model.encode([state], [chunk])
-    encoded.commit()
-    return encoded.steps[0]
+    with model.encoding([state], [chunk]) as (steps,):
+        return steps
 
 
 class BufferedAcousticModel:
@@ -204,7 +203,13 @@ class BufferedAcousticModel:
         del state
         return None
 
-    def encode(self, states: Sequence[BufferState], chunks: Sequence[Features]) -> Encoded:
+    def end(self, state: BufferState) -> None:
+        """Leave the buffer to its stream."""
+
+    @contextmanager
+    def encoding(
+        self, states: Sequence[BufferState], chunks: Sequence[Features]
+    ) -> Iterator[list[LogProbs]]:
         """Encode each stream's buffer with its next frames, [n_mels, t], at the end."""
         size = self._config.chunk_steps * self._config.stride
         buffers = [
@@ -217,11 +222,9 @@ class BufferedAcousticModel:
             begin = len(encoded) - self.delay_steps - self._config.chunk_steps
             steps.append(encoded[begin : begin + self._config.chunk_steps])
 
-        def commit() -> None:
-            for state, frames in zip(states, buffers, strict=True):
-                state.frames = frames
-
-        return Encoded(steps, commit)
+        yield steps
+        for state, frames in zip(states, buffers, strict=True):
+            state.frames = frames
 
     @staticmethod
     def _moved_on(frames: Features, chunk: Features, size: int) -> Features:
@@ -281,22 +284,22 @@ class StreamingAcousticModel:
         """Return which graph takes the next step."""
         return state.began
 
-    def encode(self, states: Sequence[EncoderState], chunks: Sequence[Features]) -> Encoded:
+    def end(self, state: EncoderState) -> None:
+        """Give the stream's slot back."""
+        state.slot.free()
+
+    @contextmanager
+    def encoding(
+        self, states: Sequence[EncoderState], chunks: Sequence[Features]
+    ) -> Iterator[list[LogProbs]]:
         """Encode the next frames of streams that all have begun, or all have not."""
         slots = [state.slot for state in states]
-        kept = self.arena.gather(slots)
-        history = kept.pop(_HISTORY)
-        # A last, short chunk is filled up: the graph always sees one shape.
-        signal = joined(chunks, self.wanted_frames(states[0]))
-        lengths = np.array([chunk.shape[1] for chunk in chunks], np.int64)
-        session = self._first
-        if states[0].began:
-            session = self._following
-            signal = np.concatenate([history, signal], axis=2)
-            lengths += history.shape[2]
-        outputs = session.run({"audio_signal": signal, "length": lengths, **kept})
-
-        def commit() -> None:
+        with self.arena.using(slots):
+            kept = self.arena.gather(slots)
+            signal, lengths = self._signal(kept.pop(_HISTORY), states, chunks)
+            session = self._following if states[0].began else self._first
+            outputs = session.run({"audio_signal": signal, "length": lengths, **kept})
+            yield _cut(_steps_first(outputs), outputs["encoded_lengths"])
             following = {
                 cache.name: _next_cache(kept[cache.name], outputs[cache.next_name], cache)
                 for cache in self._config.caches
@@ -307,7 +310,18 @@ class StreamingAcousticModel:
             for state in states:
                 state.began = True
 
-        return Encoded(_cut(_steps_first(outputs), outputs["encoded_lengths"]), commit)
+    def _signal(
+        self, history: Features, states: Sequence[EncoderState], chunks: Sequence[Features]
+    ) -> tuple[Features, NDArray[np.int64]]:
+        """Return what the graph hears, [batch, n_mels, frames], and how much of it is sound.
+
+        A last, short chunk is filled up: the graph always sees one shape.
+        """
+        signal = joined(chunks, self.wanted_frames(states[0]))
+        lengths = np.array([chunk.shape[1] for chunk in chunks], np.int64)
+        if not states[0].began:
+            return signal, lengths
+        return np.concatenate([history, signal], axis=2), lengths + history.shape[2]
 
     def _last_frames(self, signal: Features) -> Features:
         """Return what the next chunks look back to, behind zeros where there is not enough.

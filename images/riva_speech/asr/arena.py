@@ -10,13 +10,14 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -33,20 +34,31 @@ class Row:
     dtype: DTypeLike
 
 
-class Slot:
-    """A stream's place. It is free again once nothing refers to it: however the stream ends."""
+class FreedSlotError(Exception):
+    """A run was asked for with a slot that its stream has given back."""
 
-    __slots__ = ("_arena", "block", "index")
+
+class Slot:
+    """A stream's place. It is free again once it is freed, or nothing refers to it."""
+
+    __slots__ = ("_arena", "block", "index", "is_free")
 
     def __init__(self, arena: Arena, block: int, index: int) -> None:
         """Take a place that the arena has chosen."""
         self._arena = arena
         self.block = block
         self.index = index
+        self.is_free = False
+
+    def free(self) -> None:
+        """Give the place back; once is enough, and more do no harm."""
+        if not self.is_free:
+            self.is_free = True
+            self._arena.give_back(self.block, self.index)
 
     def __del__(self) -> None:
-        """Give the place back."""
-        self._arena.give_back(self.block, self.index)
+        """Give the place back, however the stream has ended."""
+        self.free()
 
 
 class Arena:
@@ -64,6 +76,7 @@ class Arena:
         self._live: dict[int, int] = {}
         self._free: list[tuple[int, int]] = []
         self._given_back: deque[tuple[int, int]] = deque()
+        self._runs = 0
         self._lock = threading.Lock()
 
     @property
@@ -78,7 +91,7 @@ class Arena:
         """How many slots are taken."""
         with self._lock:
             self._settle()
-            return sum(self._live.values())
+            return sum(self._live.values()) - len(self._given_back)
 
     @property
     def capacity(self) -> int:
@@ -96,6 +109,27 @@ class Arena:
             for array in self._blocks[block].values():
                 array[index] = 0
         return Slot(self, block, index)
+
+    @contextmanager
+    def using(self, slots: Sequence[Slot]) -> Iterator[None]:
+        """Keep slots from being given to others while a run uses them.
+
+        A stream may end while its step is computed. What it gives back meanwhile is free only
+        after the run: else that would write into what is another stream's by then.
+
+        Raises:
+            FreedSlotError: One of them is free already.
+        """
+        with self._lock:
+            if any(slot.is_free for slot in slots):
+                raise FreedSlotError("the stream has ended")
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
+                self._settle()
 
     def give_back(self, block: int, index: int) -> None:
         """Free a slot; for ``Slot`` alone.
@@ -136,6 +170,8 @@ class Arena:
 
     def _settle(self) -> None:
         """Take up what was given back, and free blocks that are empty, but for one."""
+        if self._runs:
+            return
         while self._given_back:
             block, index = self._given_back.popleft()
             self._live[block] -= 1

@@ -204,10 +204,8 @@ class StreamingRecognizer:
         features = self.log_mel.of_frames(frames[0] if len(frames) == 1 else np.concatenate(frames))
         ends = np.cumsum([len(windows) for windows in frames])[:-1]
         chunks = [features] if len(frames) == 1 else np.split(features, ends, axis=1)
-        encoded = self.acoustic.encode([step.state for step in steps], chunks)
-        readings = self.decoding.read([step.carry for step in steps], encoded.steps)
-        encoded.commit()
-        return readings
+        with self.acoustic.encoding([step.state for step in steps], chunks) as encoded:
+            return self.decoding.read([step.carry for step in steps], encoded)
 
     def learn_to_join(self) -> None:
         """Find out whether steps share a run of the model."""
@@ -280,6 +278,10 @@ class Stream:
         self.end()
         self._compute()
         return self.last()
+
+    def close(self) -> None:
+        """Give back at once what the stream takes, whatever still refers to it."""
+        self._recognizer.acoustic.end(self._state)
 
     def push(self, samples: Samples) -> None:
         """Take samples."""

@@ -66,6 +66,10 @@ class Conversation:
         self._had_final = False
         call.model = pipeline.name
 
+    def close(self) -> None:
+        """Give back what the stream takes."""
+        self._turns.close()
+
     async def accept(
         self, request: riva_asr_pb2.StreamingRecognizeRequest
     ) -> riva_asr_pb2.StreamingRecognizeResponse:
@@ -96,6 +100,7 @@ class Conversation:
     async def _end_here(self) -> Result:
         """End the utterance as if the stream did, and go on with a new stream."""
         last = self._late(await self._turns.finish())
+        self._turns.close()
         self._turns = self._begin_turns()
         self._begin = self._heard
         return last

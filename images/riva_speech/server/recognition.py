@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 import grpc
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from riva_speech.server.scheduling import Scheduler
 
     Requests = AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]
-    Responses = AsyncIterator[riva_asr_pb2.StreamingRecognizeResponse]
 
 _log = logging.getLogger("riva_speech.server")
 
@@ -74,13 +73,17 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
 
     async def StreamingRecognize(  # noqa: N802 - gRPC's name
         self, requests: Requests, context: grpc.aio.ServicerContext
-    ) -> Responses:
-        """Recognise a stream: one response for each piece of audio, and one at its end."""
+    ) -> None:
+        """Recognise a stream: one response for each piece of audio, and one at its end.
+
+        The next piece is read once the one before is answered: a client that is faster is held up
+        by gRPC's flow control, and a call that is cancelled ends here at once.
+        """
         async with _told(context):
             answers = self.converse("StreamingRecognize", requests, deadline_of(context))
             async with aclosing(answers):
                 async for answer in answers:
-                    yield answer
+                    await context.write(answer)
 
     async def recognize(
         self, method: str, request: riva_asr_pb2.RecognizeRequest, deadline: float = math.inf
@@ -101,10 +104,10 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         """Answer the messages of a stream; the errors are those of ``recognize``."""
         async with self._admitted(method) as (call, registry, scheduler):
             first = await anext(requests, None)
-            conversation = Conversation(registry, scheduler, first, call, deadline)
-            async for request in requests:
-                yield await self._timed(call, conversation.accept(request))
-            yield await self._timed(call, conversation.finish())
+            with closing(Conversation(registry, scheduler, first, call, deadline)) as conversation:
+                async for request in requests:
+                    yield await self._timed(call, conversation.accept(request))
+                yield await self._timed(call, conversation.finish())
 
     async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,9 +78,10 @@ class Scheduler:
         """
         if isinstance(recognizer, StreamingRecognizer):
             turns = Turns(self, recognizer, recognizer.start_whole(options), deadline)
-            await turns.push(samples)
-            await turns.compute()
-            return await turns.finish()
+            with closing(turns):
+                await turns.push(samples)
+                await turns.compute()
+                return await turns.finish()
         utterance = await self.compute(recognizer.start, samples)
         for window in utterance.windows():
             utterance.take(await self.run(recognizer, window, utterance, deadline))
@@ -101,6 +103,10 @@ class Turns:
         self._recognizer = recognizer
         self._stream = stream
         self._deadline = deadline
+
+    def close(self) -> None:
+        """Give the stream's slot back."""
+        self._stream.close()
 
     async def push(self, samples: Samples) -> None:
         """Take samples."""
