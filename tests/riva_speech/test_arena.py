@@ -73,6 +73,24 @@ def test_a_slot_holds_what_was_put_there(actions: list[int]) -> None:
         assert (rows["caches"] == rows["length"][:, None, None]).all()
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 2))
+def test_what_is_appended_pushes_out_the_oldest(counts: list[int], axis: int) -> None:
+    """A row that is appended to holds its newest entries, in order, along any axis."""
+    shape = (4, 4, 4)
+    arena = Arena({"heard": Row(shape, np.float32, append_axis=axis)})
+    slots = [arena.take(), arena.take()]
+    history = np.zeros((2, *shape), np.float32)
+
+    for number, count in enumerate(counts):
+        size = tuple(count if one == axis else 4 for one in range(3))
+        added = np.random.default_rng(number).normal(size=(2, *size)).astype(np.float32)
+        arena.scatter(slots, {"heard": added})
+        history = np.concatenate([history, added], axis=axis + 1)
+
+    newest = np.take(history, range(-4, 0), axis=axis + 1)
+    np.testing.assert_array_equal(arena.gather(slots)["heard"], newest)
+
+
 def test_an_arena_grows_and_shrinks_in_blocks() -> None:
     """A hundred streams take their blocks, and leave one behind."""
     arena = Arena(ROWS, block_slots=8)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.padding import Padding
-    from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
+    from riva_speech.asr.streaming_config import StreamingConfig
     from riva_speech.audio.features import Features
     from riva_speech.sessions import Session
 
@@ -250,7 +250,10 @@ class StreamingAcousticModel:
         self._config = config
         self.arena = Arena(
             {
-                **{cache.name: Row(cache.shape, np.float32) for cache in config.caches},
+                **{
+                    cache.name: Row(cache.shape, np.float32, cache.append_axis)
+                    for cache in config.caches
+                },
                 _LENGTH: Row((), np.int64),
                 _HISTORY: Row((n_mels, config.history_frames), np.float32),
             }
@@ -300,10 +303,7 @@ class StreamingAcousticModel:
             session = self._following if states[0].began else self._first
             outputs = session.run({"audio_signal": signal, "length": lengths, **kept})
             yield _cut(_steps_first(outputs), outputs["encoded_lengths"])
-            following = {
-                cache.name: _next_cache(kept[cache.name], outputs[cache.next_name], cache)
-                for cache in self._config.caches
-            }
+            following = {cache.name: outputs[cache.next_name] for cache in self._config.caches}
             following[_LENGTH] = outputs[_NEXT_LENGTH]
             following[_HISTORY] = self._last_frames(signal)
             self.arena.scatter(slots, following)
@@ -331,18 +331,6 @@ class StreamingAcousticModel:
         kept = signal[..., signal.shape[2] - min(signal.shape[2], self._config.history_frames) :]
         missing = self._config.history_frames - kept.shape[2]
         return np.pad(kept, ((0, 0), (0, 0), (missing, 0))) if missing else kept
-
-
-def _next_cache(
-    cache: NDArray[np.float32], given: NDArray[np.float32], config: CacheConfig
-) -> NDArray[np.float32]:
-    """Return a cache for the next step, [batch, *shape], of what this step gave for it."""
-    if config.append_axis is None:
-        return given
-    axis = config.append_axis + 1
-    kept = np.take(cache, range(given.shape[axis], cache.shape[axis]), axis)
-    newest = np.take(given, range(-min(cache.shape[axis], given.shape[axis]), 0), axis)
-    return np.concatenate([kept, newest], axis)
 
 
 def _cut(batch: LogProbs, lengths: NDArray[np.int64]) -> list[LogProbs]:

@@ -28,10 +28,15 @@ _BLOCK_SLOTS = 16
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of one stream under one name."""
+    """What is kept of one stream under one name.
+
+    Where there is an ``append_axis``, an axis of ``shape``, what is put into the row goes behind
+    what is there along it and pushes out as much of the oldest; else it replaces the row.
+    """
 
     shape: tuple[int, ...]
     dtype: DTypeLike
+    append_axis: int | None = None
 
 
 class FreedSlotError(Exception):
@@ -41,7 +46,7 @@ class FreedSlotError(Exception):
 class Slot:
     """A stream's place. It is free again once it is freed, or nothing refers to it."""
 
-    __slots__ = ("_arena", "block", "index", "is_free")
+    __slots__ = ("_arena", "begins", "block", "index", "is_free")
 
     def __init__(self, arena: Arena, block: int, index: int) -> None:
         """Take a place that the arena has chosen."""
@@ -49,6 +54,8 @@ class Slot:
         self.block = block
         self.index = index
         self.is_free = False
+        # Where the oldest entry of each row that is appended to lies: such rows are rings.
+        self.begins: dict[str, int] = {}
 
     def free(self) -> None:
         """Give the place back; once is enough, and more do no harm."""
@@ -145,17 +152,29 @@ class Arena:
                 self._lock.release()
 
     def gather(self, slots: Sequence[Slot]) -> dict[str, NDArray[Any]]:
-        """Return copies of the slots' rows, [slots, ...] under each name."""
-        return {
-            name: np.stack([self._blocks[slot.block][name][slot.index] for slot in slots])
-            for name in self._rows
-        }
+        """Return copies of the slots' rows, [slots, ...] under each name, the oldest first."""
+        rows = {}
+        for name, row in self._rows.items():
+            rows[name] = np.empty((len(slots), *row.shape), row.dtype)
+            for place, slot in enumerate(slots):
+                ring, begin = self._row(slot, name), slot.begins.get(name, 0)
+                _unroll(ring, begin, row.append_axis, rows[name][place, ...])
+        return rows
 
     def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
-        """Put rows, [slots, ...] under each name, into the slots."""
-        for name in self._rows:
-            for slot, row in zip(slots, values[name], strict=True):
-                self._blocks[slot.block][name][slot.index] = row
+        """Put rows, [slots, ...] under each name, or what is to be appended, into the slots."""
+        for name, row in self._rows.items():
+            for slot, value in zip(slots, values[name], strict=True):
+                if row.append_axis is None:
+                    self._blocks[slot.block][name][slot.index] = value
+                else:
+                    begin = slot.begins.get(name, 0)
+                    ring = self._row(slot, name)
+                    slot.begins[name] = _append(ring, begin, row.append_axis, value)
+
+    def _row(self, slot: Slot, name: str) -> NDArray[Any]:
+        row: NDArray[Any] = self._blocks[slot.block][name][slot.index, ...]
+        return row
 
     def _grow(self) -> None:
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
@@ -183,3 +202,23 @@ class Arena:
             del self._blocks[number], self._live[number]
         self._free = [place for place in self._free if place[0] in self._blocks]
         heapq.heapify(self._free)
+
+
+def _unroll(ring: NDArray[Any], begin: int, axis: int | None, target: NDArray[Any]) -> None:
+    """Copy a ring whose oldest entry lies at ``begin`` along an axis, the oldest first."""
+    if axis is None or not begin:
+        target[...] = ring
+        return
+    source, ordered = np.moveaxis(ring, axis, 0), np.moveaxis(target, axis, 0)
+    ordered[: len(source) - begin] = source[begin:]
+    ordered[len(source) - begin :] = source[:begin]
+
+
+def _append(ring: NDArray[Any], begin: int, axis: int, added: NDArray[Any]) -> int:
+    """Write over a ring's oldest entries along an axis; return where the oldest lies then."""
+    target, source = np.moveaxis(ring, axis, 0), np.moveaxis(added, axis, 0)
+    source = source[-len(target) :]
+    first = min(len(source), len(target) - begin)
+    target[begin : begin + first] = source[:first]
+    target[: len(source) - first] = source[first:]
+    return (begin + len(source)) % len(target)
