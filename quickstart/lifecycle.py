@@ -23,7 +23,9 @@ from quickstart.errors import (
 from quickstart.store import place_of
 
 if TYPE_CHECKING:
-    from quickstart.backends.base import Backend, Running, ServerSpec
+    from collections.abc import Sequence
+
+    from quickstart.backends.base import Backend, Model, Running, ServerSpec
     from quickstart.config import Settings
     from quickstart.console import Console
     from quickstart.store import Stamp, Store
@@ -173,11 +175,21 @@ def status(suite: Suite) -> Result:
         f"{name.removesuffix('_s').removesuffix('_bytes')}: {_vital(name, value)}"
         for name, value in vitals.items()
     ]
-    facts = {"uri": uri, "pid": running.pid if running else None, **vitals}
+    models = [model.name for model in _served(suite, running)]
+    lines += [f"models: {', '.join(models)}"] if models else []
+    pid = running.pid if running else None
+    facts = {"uri": uri, "pid": pid, "models": models, **vitals}
     data = suite.facts("status", **facts, **_as_data(state))
     next_step = "" if running else "next: riva-qs start"
     code = 0 if state.ready else NotReadyError.code
     return Result(tuple(lines), data, next_step, code)
+
+
+def _served(suite: Suite, running: Running | None) -> Sequence[Model]:
+    """Return the models that the server which runs was started on."""
+    if running is None or not running.generation:
+        return ()
+    return suite.store.stamp(running.generation).models
 
 
 def _health_of(suite: Suite, running: Running | None) -> health.Health:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickstart.backends.container import NO_GPU, Gpu
@@ -61,5 +62,9 @@ def _offered(facts: Facts, *, tegra: bool) -> tuple[str, str]:
         return "gpus", "docker info names the runtime nvidia"
     if has_cdi:
         return "cdi", "docker info names CDI devices of nvidia.com and no runtime nvidia"
+    # Engines before 28.2 name the folders of CDI, and not what is in them.
+    for folder in () if facts.cdi else facts.cdi_folders:
+        if any(Path(folder).glob("nvidia*")):
+            return "cdi", f"docker info names the CDI folder {folder}, which has nvidia's devices"
     known = ", ".join(facts.runtimes) or "none"
     return "", f"docker info names neither the runtime nvidia (runtimes: {known}) nor a CDI device"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(quickstart.__file__).parents[1]
 ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 HERE = Path(__file__).parent
+ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 SAID = "four one seven two nine six"
 # Two checkouts that share an engine must not take each other's image for their own.
 TAG = hashlib.sha256(images.context()).hexdigest()[:12]
@@ -98,12 +99,12 @@ class Place:
         """Run riva-qs --json and return the one object on stdout."""
         return json.loads(self("--json", *arguments).stdout)
 
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+    def popen(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start riva-qs and return at once."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
-            env=self.environment,
+            env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -17,7 +16,7 @@ from quickstart.backends.docker import starting
 from quickstart.errors import NotReadyError
 from support import engine_proxy
 
-from .conftest import SAID, TAG, docker, hear
+from .conftest import ENGINE, SAID, TAG, docker, hear
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
-ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 HANGING = f"riva-qs-test/hanging:{TAG}"
 PROGRAMS = """
 FROM {speech}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import shlex
 import signal
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,7 +35,11 @@ def test_from_archive_to_words_and_back(place: Place) -> None:
     status = place.json("status")
     assert status["ready"]
     assert status["image"] == IMAGE
+    assert status["image_id"] == docker("image", "inspect", "--format={{.Id}}", IMAGE)
+    assert status["uptime_s"] >= 0
     assert status["memory_bytes"] > 10 << 20
+    assert len(status["models"]) == 2
+    assert f"models: {', '.join(status['models'])}" in place.ok("status")
     assert "Riva server is ready" in place.ok("logs")
     assert "drained" in place.ok("stop")
     assert place("status").returncode == 6
@@ -161,23 +169,49 @@ def test_a_deploy_out_of_memory_keeps_what_was(serving: Place) -> None:
     assert serving.json("status")["ready"]
 
 
-def test_both_containers_hold_no_secret(place: Place) -> None:
-    """A deploy key reaches riva-deploy, and neither inspect, nor the log, nor the command line."""
-    process = subprocess.Popen(
-        ["docker", "events", "--filter=event=start", f"--filter=container={place.name}-deploy"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    init = place.popen("--set", "MODEL_DEPLOY_KEY=do-not-show-me", "init")
-    assert process.stdout is not None
-    process.stdout.readline()
-    shown = docker("inspect", f"{place.name}-deploy")
-    process.kill()
-    process.communicate()
+def test_a_key_is_seen_nowhere(place: Place) -> None:
+    """A deploy key reaches riva-deploy; no inspect, no log and no command line shows it."""
+    key = f"key-{secrets.token_hex(8)}"
+    name = f"{place.name}-deploy"
+    init = place.popen("init", MODEL_DEPLOY_KEY=key)
+    seen, ran = "", False
+    while init.poll() is None:
+        shown = subprocess.run(["docker", "inspect", name], capture_output=True, check=False).stdout
+        ran = ran or b'"Running": true' in shown
+        seen += shown.decode() + command_lines()
+        time.sleep(0.05)
     output = "".join(init.communicate(timeout=60))
     assert init.returncode == 0, output
-    assert "do-not-show-me" not in shown + output
-    assert "MODEL_DEPLOY_KEY" not in shown
+    assert ran
+    kept = (place.folder / "home/.local/state/riva-qs" / place.name / "deploy.log").read_text()
+    assert key not in seen + output + kept
+    assert "MODEL_DEPLOY_KEY=" not in seen
+
+
+def command_lines() -> str:
+    """Return the command lines of all processes of this machine, those in containers included."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_text(errors="replace"))
+    return "\n".join(lines)
+
+
+def test_the_line_of_a_dry_run_runs(deployed: Place) -> None:
+    """The `docker run` line that is printed gives a server that answers on the published port."""
+    line = deployed.json("start", "--dry-run")["details"][0]
+    assert line in deployed.ok("start", "--dry-run")
+    assert "No such" in place_inspect(deployed)
+    subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60)
+    docker("exec", deployed.name, "riva-probe", "--timeout=60")
+    assert hear(deployed.port) == SAID
+    found = deployed.inspect()
+    deployed.ok("start")
+    ours = deployed.inspect()
+    for part in ("Cmd", "Env", "User", "ExposedPorts", "Healthcheck"):
+        assert found["Config"][part] == ours["Config"][part], part
+    for part in ("Binds", "PortBindings", "CapDrop", "SecurityOpt", "ReadonlyRootfs", "Tmpfs"):
+        assert found["HostConfig"][part] == ours["HostConfig"][part], part
 
 
 def test_interrupting_a_deploy_leaves_nothing(place: Place) -> None:

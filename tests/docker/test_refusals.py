@@ -7,11 +7,14 @@ import socket
 import subprocess
 import tarfile
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import ROOT, docker, free_port
+from support import engine_proxy
+
+from .conftest import ENGINE, ROOT, SAID, docker, free_port, hear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,14 +87,42 @@ def test_a_gpu_that_the_engine_does_not_have(serving: Place, access: str) -> Non
     assert not docker("ps", "--all", "--quiet", f"--filter=name={serving.name}-deploy")
 
 
+def unprivileged(place: Place, address: str) -> subprocess.CompletedProcess[str]:
+    """Run `stop` without the right to open whatever root may."""
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*drop, *place.command("stop")],
+        cwd=place.folder,
+        env={**place.environment, "DOCKER_HOST": address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_engine_out_of_reach(serving: Place) -> None:
+    """No engine, and no right to talk to it, change nothing for the server that runs."""
+    text = serving.fails(5, "start", DOCKER_HOST="unix:///nonexistent/docker.sock")
+    assert "there is no Docker Engine at unix:///nonexistent/docker.sock" in text
+    assert "backend=embedded" in text
+    path = serving.folder / "forbidden.sock"
+    with engine_proxy.before(ENGINE, path):
+        path.chmod(0)
+        forbidden = unprivileged(serving, f"unix://{path}")
+    assert forbidden.returncode == 4, forbidden.stderr
+    assert "usermod -aG docker" in forbidden.stderr
+    assert hear(serving.port) == SAID
+    assert serving.json("status")["ready"]
+
+
 @pytest.fixture
 def small(place: Place) -> Iterator[Place]:
-    """A place whose models lie on a disk that the archive all but fills."""
+    """A place whose models lie on a disk of their own."""
     if os.geteuid() != 0:
         pytest.skip("only root mounts a small disk")
     folder = place.folder / "models-here"
     rmir = (folder / "rmir" / "mine.rmir").read_bytes()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", folder], check=True)
     (folder / "rmir").mkdir()
     (folder / "rmir" / "mine.rmir").write_bytes(rmir)
     yield place
@@ -99,9 +130,21 @@ def small(place: Place) -> Iterator[Place]:
 
 
 def test_a_disk_that_is_full(small: Place) -> None:
-    """init says how much is missing, or that the disk is full; either way exit code 7."""
+    """init says how much is missing, exit code 7; what serves goes on, and with room init works."""
+    small.ok("init")
+    small.ok("start")
+    small.bring("more.rmir")
+    filler = small.folder / "models-here" / "filler"
+    with suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
     text = small.fails(7, "init")
     assert "riva_model_loc" in text or "space" in text
+    assert hear(small.port) == SAID
+    assert small.json("status")["ready"]
+    filler.unlink()
+    small.ok("init")
+    small.ok("stop")
 
 
 def test_a_container_of_somebody_else(deployed: Place) -> None:

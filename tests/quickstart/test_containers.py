@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import quickstart
 from quickstart.backends import gpu, plan
 from quickstart.backends.base import server_spec
 from quickstart.backends.container import ContainerSpec, Gpu, Mount, run_line
-from quickstart.backends.engine import Facts
+from quickstart.backends.engine.values import Facts, parse_facts
 from quickstart.config import Settings
 from quickstart.errors import UnsupportedError
 
 GOLDEN = Path(__file__).parent / "golden"
+INFO = Path(__file__).parents[1] / "data" / "docker_info"
 OPEN, RIVA = "riva-qs/speech:1-cpu", "nvcr.io/nvidia/riva/riva-speech:2.19.0"
 L4T = f"{RIVA}-l4t-aarch64"
 FOLDER, VOLUME = "/home/me/models", "riva-model-repo"
@@ -116,6 +118,81 @@ def test_no_golden_file_is_left_over() -> None:
     assert {path.stem for path in GOLDEN.glob("*.txt")} == set(CASES)
 
 
+# What riva_start.sh and riva_init.sh of 2.19 say to `docker run`, option by option. Written down
+# from the scripts, not from this project's specs.
+OFFICIAL_START = """
+    --init --ipc=host -p=50051:50051 -p=50000:50000
+    -e=RIVA_SERVER_HTTP_PORT=50000 -e=NMT_REMOTE_ASR_SERVICE=0.0.0.0:50051
+    -e=NMT_REMOTE_TTS_SERVICE=0.0.0.0:50051 -e=LD_PRELOAD= -e=RIVA_API_KEY= -e=RIVA_API_NGC_ORG=
+    -e=RIVA_EULA= --ulimit=memlock=-1 --ulimit=stack=67108864 --name=riva-speech
+"""
+OFFICIAL_X86 = "--gpus=device=0 -v=riva-model-repo:/data -p=8000 -p=8001 -p=8002"
+OFFICIAL_L4T = """
+    --gpus=device=0 -v=/home/me/models:/data -p=8000:8000 -p=8001:8001 -p=8002:8002 -p=8888:8888
+    --device=/dev/bus/usb --device=/dev/snd
+"""
+OFFICIAL_TLS = "-v=/tls/a.crt:/ssl/server.crt -v=/tls/a.key:/ssl/server.key"
+OFFICIAL_ARGUMENTS = """
+    start-riva --riva-uri=0.0.0.0:50051 --asr_service=true --tts_service=true --nlp_service=true
+"""
+TLS_ARGUMENTS = "--use_ssl --ssl_server_cert=/ssl/server.crt --ssl_server_key=/ssl/server.key"
+MUTUAL_ARGUMENTS = f"{TLS_ARGUMENTS} --ssl_root_cert=/ssl/root_server.crt --ssl_use_mutual_auth"
+
+
+def as_ours(option: str) -> str:
+    """Return an official option with the differences that docs/containers.md lists."""
+    port = re.fullmatch(r"-p=(?:(\d+):)?(\d+)", option)
+    if port:
+        return f"-p=127.0.0.1:{port[1] or ''}:{port[2]}"
+    return f"{option}:ro" if "/ssl/" in option else option
+
+
+def options_of(spec: ContainerSpec) -> set[str]:
+    """Return the options of a spec's `docker run` line, each with its value."""
+    words = re.sub(r" (-[pev]) ", r" \1=", run_line(spec)).split(f" {spec.image} ")[0]
+    return {o for o in shlex.split(words)[2:] if not o.startswith(("--label", "--detach"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "arguments", "differs"),
+    [
+        ("riva-x86", OFFICIAL_X86, "", {}),
+        ("riva-x86-tls", f"{OFFICIAL_X86} {OFFICIAL_TLS}", TLS_ARGUMENTS, {}),
+        (
+            "riva-x86-mutual-tls",
+            f"{OFFICIAL_X86} {OFFICIAL_TLS} -v=/tls/ca.crt:/ssl/root_server.crt",
+            MUTUAL_ARGUMENTS,
+            {},
+        ),
+        (
+            "riva-l4t",
+            OFFICIAL_L4T,
+            "",
+            # Jetson's runtime refuses --gpus, and reads the variable instead.
+            {"--gpus=device=0": {"--runtime=nvidia", "-e=NVIDIA_VISIBLE_DEVICES=0"}},
+        ),
+    ],
+)
+def test_nvidias_server_gets_what_riva_start_gives(
+    name: str, options: str, arguments: str, differs: dict[str, set[str]]
+) -> None:
+    """Each mount, variable, port, limit and argument of the official script, and nothing else."""
+    official = set(f"{OFFICIAL_START} {options}".split())
+    wanted = {as_ours(option) for option in official - set(differs)}.union(*differs.values())
+    spec = server_of(CASES[name])
+    assert options_of(spec) == wanted
+    assert list(spec.command) == f"{OFFICIAL_ARGUMENTS} {arguments}".split()
+
+
+def test_nvidias_deploy_gets_what_riva_init_gives() -> None:
+    """--init, GPUs, the key and the name; the location is one level up, to leave what is served."""
+    spec = deploy_of(CASES["riva-x86"])
+    official = "--init --gpus=device=0 -v=riva-model-repo:/data -e=MODEL_DEPLOY_KEY"
+    wanted = {*official.replace(":/data", ":/store").split(), "--name=riva-service-maker"}
+    assert options_of(spec) == wanted
+    assert "deploy_all_models /data/rmir /data/models" in spec.command[2]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_secrets_are_in_no_spec(name: str) -> None:
     """Neither the line nor any field of a spec holds a key's value."""
@@ -154,42 +231,63 @@ def test_memory_is_read_as_docker_does(text: str, size: int) -> None:
     assert plan.bytes_of(text) == size
 
 
-BARE = Facts("20.10.24", ("runc",))
-TOOLKIT = Facts("27.5.1", ("nvidia", "runc"))
-MODERN = Facts("29.0.0", ("runc",), ("nvidia.com/gpu=0", "nvidia.com/gpu=all"))
-OTHER_CDI = Facts("29.0.0", ("runc",), ("vendor.com/net=0",))
+def facts_of(kind: str, **changed: object) -> Facts:
+    """Return the facts in one of the kept answers to `docker info`."""
+    return parse_facts({**json.loads((INFO / f"{kind}.json").read_text()), **changed})
 
 
 @pytest.mark.parametrize(
-    ("facts", "given", "variant", "way", "words"),
+    ("kind", "given", "variant", "way", "words"),
     [
-        (TOOLKIT, {"image": "riva", **X86}, "", "gpus", "names the runtime nvidia"),
-        (TOOLKIT, {"image": "riva", **TEGRA}, "", "runtime", "on Jetson"),
-        (MODERN, {"image": "riva", **X86}, "", "cdi", "CDI"),
-        (MODERN, {"image": "riva", **TEGRA}, "", "cdi", "CDI"),
-        (BARE, {"container_gpu_access": "gpus", "gpus_to_use": "all"}, "cuda", "gpus", "=gpus"),
-        (BARE, {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
-        (OTHER_CDI, {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
-        (TOOLKIT, {"gpus_to_use": "auto"}, "cpu", "none", "the variant cpu"),
-        (TOOLKIT, {"gpus_to_use": "none"}, "cuda", "none", "gpus_to_use=none"),
-        (TOOLKIT, {"gpus_to_use": '"device=0,1"', **X86}, "cuda", "gpus", "runtime nvidia"),
+        ("toolkit", {"image": "riva", **X86}, "", "gpus", "names the runtime nvidia"),
+        ("toolkit-default", {"image": "riva", **X86}, "", "gpus", "names the runtime nvidia"),
+        ("jetpack6", {"image": "riva", **TEGRA}, "", "runtime", "on Jetson"),
+        ("cdi", {"image": "riva", **X86}, "", "cdi", "CDI"),
+        ("cdi", {"image": "riva", **TEGRA}, "", "cdi", "CDI"),
+        ("cdi-and-toolkit", {"image": "riva", **X86}, "", "gpus", "names the runtime nvidia"),
+        ("plain", {"container_gpu_access": "gpus", "gpus_to_use": "all"}, "cuda", "gpus", "=gpus"),
+        ("plain", {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
+        ("rootless", {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
+        ("cdi-of-another-vendor", {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
+        ("toolkit", {"gpus_to_use": "auto"}, "cpu", "none", "the variant cpu"),
+        ("toolkit", {"gpus_to_use": "none"}, "cuda", "none", "gpus_to_use=none"),
+        ("toolkit", {"gpus_to_use": '"device=0,1"', **X86}, "cuda", "gpus", "runtime nvidia"),
     ],
 )
 def test_gpus_come_as_the_engine_offers_them(
-    facts: Facts, given: dict[str, Any], variant: str, way: str, words: str
+    kind: str, given: dict[str, Any], variant: str, way: str, words: str
 ) -> None:
     """Device requests, the runtime of Jetson or CDI, with the reason."""
-    chosen, why = gpu.choose(Settings(**given), lambda: facts, variant)
+    chosen, why = gpu.choose(Settings(**given), lambda: facts_of(kind), variant)
     assert chosen.way == way
     assert words in why
 
 
-@pytest.mark.parametrize("facts", [BARE, OTHER_CDI])
-def test_a_gpu_that_cannot_be_had_is_an_error(facts: Facts) -> None:
+def test_an_engine_that_lists_no_devices_of_cdi(tmp_path: Path) -> None:
+    """Where an engine names folders of CDI only, nvidia's file in one of them decides."""
+    settings = Settings(image="riva", riva_target_gpu_family="non-tegra")
+    facts = facts_of("cdi-without-a-list", CDISpecDirs=[str(tmp_path)])
+    with pytest.raises(UnsupportedError):
+        gpu.choose(settings, lambda: facts, "")
+    (tmp_path / "nvidia.yaml").touch()
+    chosen, why = gpu.choose(settings, lambda: facts, "")
+    assert chosen.cdi == ("nvidia.com/gpu=0",)
+    assert str(tmp_path) in why
+
+
+@pytest.mark.parametrize("kind", ["plain", "rootless", "cdi-of-another-vendor"])
+def test_a_gpu_that_cannot_be_had_is_an_error(kind: str) -> None:
     """Asked for by name, a GPU is never silently left out; the fix is named."""
+    settings = Settings(image="riva", riva_target_gpu_family="non-tegra")
     with pytest.raises(UnsupportedError, match="asks for a GPU") as caught:
-        gpu.choose(Settings(image="riva", riva_target_gpu_family="non-tegra"), lambda: facts, "")
+        gpu.choose(settings, lambda: facts_of(kind), "")
     assert "nvidia-ctk runtime configure" in caught.value.hint
+
+
+def test_an_engine_is_not_asked_in_vain() -> None:
+    """Where no GPU is wanted, nothing is asked of the engine."""
+    chosen, _ = gpu.choose(Settings(gpus_to_use="auto"), pytest.fail, "cpu")
+    assert chosen.way == "none"
 
 
 def test_devices_are_named_as_each_way_wants_them() -> None:

@@ -16,6 +16,7 @@ class Facts:
     version: str
     runtimes: tuple[str, ...] = ()
     cdi: tuple[str, ...] = ()
+    cdi_folders: tuple[str, ...] = ()
     rootless: bool = False
 
 
@@ -62,6 +63,7 @@ def parse_facts(info: Mapping[str, Any]) -> Facts:
         version=info.get("ServerVersion", ""),
         runtimes=tuple(sorted(info.get("Runtimes") or {})),
         cdi=tuple(d["ID"] for d in devices if d.get("Source") == "cdi"),
+        cdi_folders=tuple(info.get("CDISpecDirs") or ()),
         rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
     )
 
