@@ -1,4 +1,4 @@
-"""Starting a container that may stay in the state Created: told after two seconds, then limited."""
+"""A start that may leave its container in the state Created: told in two seconds, and limited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from quickstart.backends.engine import Engine
 
-SUSPICIOUS_AFTER = 2.0
+SUSPICIOUS_AFTER = 1.5
 # What NVIDIA's runtime does before the program runs takes seconds on a machine that just came up.
 LIMIT = 60
 
