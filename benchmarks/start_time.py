@@ -96,6 +96,7 @@ class Place:
             "use_existing_rmirs": "true",
             "riva_daemon_speech": NAME,
             "riva_speech_api_port": self.port,
+            "riva_speech_api_http_port": 0,
         }
         text = "".join(f"{key}={value}\n" for key, value in lines.items())
         (folder / "config.env").write_text(text)
@@ -130,7 +131,7 @@ class Place:
         subprocess.run(shlex.split(plan), capture_output=True, check=True)
         watcher.join(PATIENCE)
         if not watcher.ready:
-            sys.exit(f"the container does not serve:\n{docker('logs', NAME)}")
+            sys.exit("the container that `docker run` made does not serve")
         docker("rm", "--force", NAME)
         return watcher.ready - began
 
