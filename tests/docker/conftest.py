@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,15 @@ def store_on(volume: str, image: str = PYTHON) -> Iterator[Store]:
         yield store
     finally:
         store.place.close()
+
+
+def until_ready(container: str) -> None:
+    """Wait until the image's own probe is content with a container."""
+    probe = ["docker", "exec", container, "riva-probe", "--timeout=30"]
+    deadline = time.monotonic() + 300
+    while subprocess.run(probe, capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, docker("logs", container)
+        time.sleep(0.5)
 
 
 def free_port() -> int:

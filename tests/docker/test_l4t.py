@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import ARCHIVE, ROOT, SAID, TAG, docker, free_port, hear
+from .conftest import ARCHIVE, ROOT, SAID, TAG, docker, free_port, hear, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,19 +41,10 @@ def served(l4t: str, tmp_path: Path) -> Iterator[int]:
     port = free_port()
     server = docker(*run, "--detach", f"--publish=127.0.0.1:{port}:50051", l4t)
     try:
-        wait_until_ready(server)
+        until_ready(server)
         yield port
     finally:
         docker("rm", "--force", server)
-
-
-def wait_until_ready(server: str) -> None:
-    """Wait until the image's own probe is content."""
-    probe = ["docker", "exec", server, "riva-probe", "--timeout=30"]
-    deadline = time.monotonic() + 300
-    while subprocess.run(probe, capture_output=True, check=False).returncode:
-        assert time.monotonic() < deadline, docker("logs", server)
-        time.sleep(1)
 
 
 def test_it_is_for_jetson(l4t: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import SAID, docker, free_port, hear
+from .conftest import SAID, docker, free_port, hear, until_ready
 from .conftest import SPEECH as IMAGE
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def test_the_line_of_a_dry_run_runs(deployed: Place) -> None:
     assert line in deployed.ok("start", "--dry-run")
     assert "No such" in place_inspect(deployed)
     subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60)
-    docker("exec", deployed.name, "riva-probe", "--timeout=60")
+    until_ready(deployed.name)
     assert hear(deployed.port) == SAID
     found = deployed.inspect()
     deployed.ok("start")

@@ -133,7 +133,8 @@ def test_a_disk_that_is_full(small: Place) -> None:
     """init says how much is missing, exit code 7; what serves goes on, and with room init works."""
     small.ok("init")
     small.ok("start")
-    small.bring("more.rmir")
+    rmirs = small.folder / "models-here" / "rmir"
+    (rmirs / "mine.rmir").rename(rmirs / "renamed.rmir")
     filler = small.folder / "models-here" / "filler"
     with suppress(OSError), filler.open("wb") as file:
         while True:
