@@ -110,11 +110,20 @@ def server_spec(settings: Settings, generation: str) -> ServerSpec:
         tls=tls_arguments(settings),
         http_port=settings.riva_speech_api_http_port,
         metrics_port=settings.server_metrics_port,
-        options=(
-            f"--max_requests={settings.server_max_requests}",
-            f"--max-message={settings.server_max_message}",
-            f"--log_format={settings.server_log_format}",
-        ),
+        options=_server_options(settings),
+    )
+
+
+def _server_options(settings: Settings) -> tuple[str, ...]:
+    """Return the arguments of start-riva for its limits and its log."""
+    threads = settings.server_threads
+    return (
+        f"--max_requests={settings.server_max_requests}",
+        f"--max_batch={settings.server_max_batch}",
+        *((f"--threads={threads}",) if threads else ()),
+        f"--max-message={settings.server_max_message}",
+        f"--log_format={settings.server_log_format}",
+        *(("--log_transcripts",) if settings.server_log_transcripts else ()),
     )
 
 

@@ -303,6 +303,16 @@ class Settings:
         "With image=open: how many recognitions the server takes at once; it refuses more.",
         check=checks.wrong_amount,
     )
+    server_max_batch: int = key(
+        32,
+        "With image=open: how many streams or utterances share one run of a model.",
+        check=checks.wrong_amount,
+    )
+    server_threads: int = key(
+        0,
+        "With image=open: threads for one run of a model; 0 for one a core.",
+        check=checks.wrong_count,
+    )
     server_max_message: int = key(
         128,
         "With image=open: the largest message to and from clients, in MiB.",
@@ -312,6 +322,11 @@ class Settings:
         "text",
         "With image=open: how the server writes its log: text, or json for programs.",
         choices=("text", "json"),
+    )
+    server_log_transcripts: bool = key(
+        default=False,
+        doc="With image=open: log what was recognised, too. Without it neither audio nor text is\n"
+        "ever logged.",
     )
     ssl_server_cert: str = key(
         "",

@@ -99,9 +99,17 @@ def main() -> None:
     parser.add_argument("--model_repository", type=Path)
     for service in ("asr", "tts", "nlp"):
         parser.add_argument(f"--{service}_service", choices=["true", "false"])
-    for number in ("http_port", "metrics_port", "max_requests", "max-message"):
+    for number in (
+        "http_port",
+        "metrics_port",
+        "max_requests",
+        "max_batch",
+        "threads",
+        "max-message",
+    ):
         parser.add_argument(f"--{number}", type=int)
     parser.add_argument("--log_format", choices=["text", "json"])
+    parser.add_argument("--log_transcripts", action="store_true")
     arguments = parser.parse_args()
     if FAULT == "exit":
         fail(3, "error: no model can be loaded", "hint: deploy again", "error: a consequence")
