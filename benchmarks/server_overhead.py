@@ -134,7 +134,7 @@ def main() -> None:
         ratios = list(measure(options, stub, ours))
     ours.send("stop")
     server.join()
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     print(
         f"{options.streams} stream(s), chunks of {options.chunk} ms: the server computes "
         f"{100 * middle:.0f} % ({100 * low:.0f} to {100 * high:.0f}) beside its model's runs"

@@ -173,7 +173,7 @@ class LogMelStream:
         if not count:
             return np.zeros((0, config.win_length), np.float32)
         windows = sliding_window_view(self._pending, config.win_length)
-        self._pending = self._pending[count * config.hop_length :]
+        self._pending = _compact(self._pending[count * config.hop_length :])
         self._emitted += count
         taken: NDArray[np.float32] = windows[:: config.hop_length][:count]
         return taken
@@ -186,6 +186,12 @@ class LogMelStream:
         previous = np.concatenate([[first], samples[:-1]]).astype(np.float32)
         self._last_sample = samples[-1]
         return samples - np.float32(self._extractor.config.preemphasis) * previous
+
+
+def _compact(samples: Samples) -> Samples:
+    """Return samples that do not keep many more alive, which were taken already."""
+    whole = samples.base
+    return samples.copy() if whole is not None and len(whole) > 2 * len(samples) else samples
 
 
 def normalise(features: Features, how: str, *, ddof: int = 1) -> Features:
