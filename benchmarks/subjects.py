@@ -5,19 +5,25 @@
              depend on their values
 
 Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
-~/.cache/riva-qs/benchmarks. Needs NeMo. To build beforehand:
+~/.cache/riva-qs/benchmarks; ours anew where the servicemaker has changed. Needs NeMo. To build
+beforehand:
 
     python -m benchmarks.subjects digits large
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
 SUBJECTS = ("digits", "large")
@@ -35,50 +41,77 @@ _BUILD = (
 )
 
 
+# What decides what is built: where one of these changes, it is built anew.
+_PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
+_OUR_SOURCES = ("images/riva_speech/servicemaker", "images/riva_speech/sessions")
+
+
 @dataclass(frozen=True)
 class Subject:
-    """One model with one kind of weights, in its folder."""
+    """One model with one kind of weights: NeMo's folder, and ours."""
 
-    folder: Path
+    theirs: Path
+    ours: Path
     weights: str
 
     @property
     def repository(self) -> Path:
         """What our server serves."""
-        return self.folder / f"models-{self.weights}"
+        return self.ours / f"models-{self.weights}"
 
     def peer(self, kind: str) -> Path:
         """Return the folder of NeMo's own graph; `kind` is offline or streaming."""
-        return self.folder / "peers" / self.weights / kind
+        return self.theirs / "peers" / self.weights / kind
 
     @property
     def checkpoint(self) -> Path:
         """What NeMo itself runs."""
-        return self.folder / "model.nemo"
+        return self.theirs / "model.nemo"
 
 
 def subject(name: str, weights: str) -> Subject:
     """Return a subject, which is built where it is not there yet."""
     root = Path(os.environ.get("RIVA_BENCHMARKS", "~/.cache/riva-qs/benchmarks")).expanduser()
-    folder = root / name
-    if not folder.is_dir():
-        draft = root / f".{name}-{os.getpid()}"
-        draft.mkdir(parents=True)
-        try:
-            _build(name, draft)
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return Subject(folder, weights)
+    theirs = root / f"{name}-{_digest(_PEERS_SOURCES)}"
+    _made(theirs, lambda folder: _build_theirs(name, folder))
+    ours = root / f"{theirs.name}-ours-{_digest(_OUR_SOURCES)}"
+    _made(ours, lambda folder: _build_ours(theirs / "model.nemo", folder))
+    return Subject(theirs, ours, weights)
 
 
-def _build(name: str, folder: Path) -> None:
+def _digest(sources: tuple[str, ...]) -> str:
+    """Return a short hash of files, and of the Python files of folders."""
+    digest = hashlib.sha256(_MAKE_LARGE.encode())
+    for source in sources:
+        path = ROOT / source
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _made(folder: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder beside its place, and put it there once it is whole."""
+    if folder.is_dir():
+        return
+    draft = folder.with_name(f".{folder.name}-{os.getpid()}")
+    draft.mkdir(parents=True)
+    try:
+        build(draft)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _build_theirs(name: str, folder: Path) -> None:
     checkpoint = folder / "model.nemo"
     if name == "digits":
         shutil.copy(ROOT / "recipes" / "digits" / "digits.nemo", checkpoint)
     else:
         _run("-c", _MAKE_LARGE, checkpoint)
     _run("-m", "benchmarks.peer_models", checkpoint, folder / "peers")
+
+
+def _build_ours(checkpoint: Path, folder: Path) -> None:
     exported = folder / "model.riva"
     _run("-m", "riva_speech.servicemaker.nemo2riva", checkpoint, "--out", exported)
     for weights in WEIGHTS:
@@ -110,4 +143,4 @@ def _run(*arguments: object) -> None:
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or SUBJECTS:
-        print(subject(wanted, "fp32").folder)
+        print(subject(wanted, "fp32").ours)
