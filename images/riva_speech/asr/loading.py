@@ -22,9 +22,11 @@ from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
 from riva_speech.asr.sharing import Shared
 from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
+from riva_speech.asr.vad import VoiceActivity
 from riva_speech.asr.writer import load_writer
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import DamagedArchiveError
+from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.spelling import Speller
@@ -46,6 +48,7 @@ Recognizer: TypeAlias = OfflineRecognizer | StreamingRecognizer
 PIPELINE_FILE = "riva_bls_config.yaml"
 VOCABULARY_FILE = "riva_decoder_vocabulary.txt"
 FEATURIZER_FILE = "featurizer.npz"
+VAD_FILE = "silero_vad.onnx"
 TOKENIZER_FILE = "tokenizer.model"
 LEXICON_FILE = "lexicon.txt"
 LANGUAGE_MODEL_FILE = "decoding_language_model.bin"
@@ -104,21 +107,34 @@ def load_recognizer(
         decoding = _decoding(version, config, shared)
     session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
     writer = load_writer(version, config, shared)
+    activity = _activity(version, config, shared)
     if config.is_buffered:
         buffered = BufferedAcousticModel(
             OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
         )
-        return StreamingRecognizer(
-            config, log_mel, buffered, decoding, _results(config, writer, buffered.delay_steps)
-        )
+        results = _results(config, writer, buffered.delay_steps)
+        return StreamingRecognizer(config, log_mel, buffered, decoding, results, activity)
     results = _results(config, writer)
     if config.type == ONLINE:
         first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
         model = StreamingAcousticModel(
             first, session, config.streaming, config.acoustic.features.n_mels
         )
-        return StreamingRecognizer(config, log_mel, model, decoding, results)
-    return OfflineRecognizer(config, log_mel, OfflineAcousticModel(session), decoding, results)
+        return StreamingRecognizer(config, log_mel, model, decoding, results, activity)
+    offline = OfflineAcousticModel(session)
+    return OfflineRecognizer(config, log_mel, offline, decoding, results, activity)
+
+
+def _activity(version: Path, config: PipelineConfig, shared: Shared) -> VoiceActivity | None:
+    """Return what tells speech from noise, where a pipeline has that.
+
+    One thread is enough: a step takes less time than waking another one up.
+    """
+    if config.vad is None:
+        return None
+    path = existing(version / VAD_FILE)
+    session = shared.once([path], partial(OnnxSession, path, threads=1))
+    return VoiceActivity(session, config.vad, config.acoustic.features.sample_rate)
 
 
 def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:

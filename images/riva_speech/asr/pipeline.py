@@ -24,6 +24,8 @@ TRANSDUCER_DECODER = "nemo"
 VERBATIM = "verbatim"
 DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 
+# What Silero's model hears, in Hz.
+VAD_RATES = (8000, 16000)
 _LONGEST_WINDOW_MS = 60_000
 _WIDEST_BEAM = 4096
 _MOST_SPELLINGS = 100
@@ -87,6 +89,30 @@ class FlashlightConfig:
             raise ValueError("beam_threshold is greater than 0")
         if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):
             raise ValueError("weights are finite")
+
+
+@dataclass(frozen=True)
+class VadConfig:
+    """When Silero's model takes sound for speech; Riva's names and defaults.
+
+    ``onset`` and ``offset`` are probabilities, all else is in seconds.
+    """
+
+    onset: float = 0.85
+    offset: float = 0.3
+    min_duration_on: float = 0.2
+    min_duration_off: float = 0.5
+    pad_onset: float = 0.3
+    pad_offset: float = 0.08
+
+    def __post_init__(self) -> None:
+        """Refuse, with a ValueError, what is no probability or duration."""
+        durations = (self.min_duration_on, self.min_duration_off, self.pad_onset, self.pad_offset)
+        # Written so that NaN, which compares as false, is refused too.
+        if not all(0 <= one <= 1 for one in (self.onset, self.offset)):
+            raise ValueError("onset and offset are probabilities, 0 to 1")
+        if not all(0 <= one <= _LONGEST_WINDOW_MS / 1000 for one in durations):
+            raise ValueError(f"durations are 0 to {_LONGEST_WINDOW_MS / 1000:g} s")
 
 
 @dataclass(frozen=True)
@@ -201,6 +227,7 @@ class PipelineConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    vad: VadConfig | None = None
 
     @property
     def is_buffered(self) -> bool:
@@ -238,6 +265,7 @@ class PipelineConfig:
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
                 text=_build(TextConfig, values.get("text", {})),
+                vad=_build(VadConfig, values["vad"]) if values.get("vad") else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
@@ -250,6 +278,8 @@ class PipelineConfig:
             raise DamagedArchiveError(
                 f"decoder {config.decoder.type!r} does not fit a {config.acoustic.head} head"
             )
+        if config.vad and config.acoustic.features.sample_rate not in VAD_RATES:
+            raise DamagedArchiveError("voice activity is not detected at the model's sample rate")
         paddings = (config.left_padding_size, config.right_padding_size)
         if not config.chunk_size > 0 or not all(0 <= one < math.inf for one in paddings):
             raise DamagedArchiveError("a pipeline's chunks and paddings are not durations")

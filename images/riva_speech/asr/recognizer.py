@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
+    from riva_speech.asr.vad import Gate, VoiceActivity
     from riva_speech.audio.features import Features, LogMel, Samples
     from riva_speech.batching import BatchLimits
 
@@ -44,19 +45,22 @@ class OfflineRecognizer:
     acoustic: OfflineAcousticModel
     decoding: Decoding
     results: ResultBuilder
+    activity: VoiceActivity | None = None
 
     def recognize(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Result:
         """Recognise mono float32 samples at the model's rate, in [-1, 1].
 
         Only beam decoders have more than one reading. Endpointing cuts nothing here.
         """
-        utterance = self.start(samples)
+        utterance = self.start(samples, options)
         for window in utterance.windows():
             utterance.take(self.acoustic(window))
         return utterance.finish(options)
 
-    def start(self, samples: Samples) -> Utterance:
+    def start(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Utterance:
         """Compute the features of samples as ``recognize`` takes them."""
+        if gate := _gate(self.activity, options):
+            samples = np.concatenate([gate.push(samples), gate.end()])
         return Utterance(self, self.log_mel(samples), len(samples))
 
     def log_probs(self, features: Features) -> LogProbs:
@@ -101,6 +105,10 @@ class OfflineRecognizer:
         """Return a duration as feature frames, rounded to whole encoder steps."""
         steps = round(1000 * seconds / self.config.acoustic.ms_per_timestep)
         return steps * self.stride
+
+
+def _gate(activity: VoiceActivity | None, options: RequestOptions) -> Gate | None:
+    return activity.gate(options.vad) if activity else None
 
 
 class Utterance:
@@ -179,6 +187,7 @@ class StreamingRecognizer:
     acoustic: StreamingModel
     decoding: Decoding
     results: ResultBuilder
+    activity: VoiceActivity | None = None
 
     def start(self, options: RequestOptions = NOTHING_ASKED) -> Stream:
         """Open a stream."""
@@ -241,6 +250,7 @@ class Stream:
     def __init__(self, recognizer: StreamingRecognizer, options: RequestOptions) -> None:
         self._recognizer = recognizer
         self._options = options
+        self._gate = _gate(recognizer.activity, options)
         self._features = LogMelStream(recognizer.log_mel)
         self._state = recognizer.acoustic.start()
         self._decoder = recognizer.decoding.start(options.boosts)
@@ -259,7 +269,7 @@ class Stream:
     @property
     def is_quick(self) -> bool:
         """Whether all but the model's runs takes next to no time."""
-        return self._decoder.is_quick and self._recognizer.results.is_quick
+        return self._decoder.is_quick and self._recognizer.results.is_quick and not self._gate
 
     def accept(self, samples: Samples) -> list[Result]:
         """Take samples; return the utterances that ended, then what is heard of the next one.
@@ -286,12 +296,14 @@ class Stream:
     def push(self, samples: Samples) -> None:
         """Take samples."""
         self._samples += len(samples)
-        self._features.push(samples)
+        self._features.push(self._gate.push(samples) if self._gate else samples)
 
     def end(self) -> None:
         """Say that no samples follow. The stream is heard out with silence, if it had any."""
         self._ending = True
         if self._samples:
+            if self._gate:
+                self._features.push(self._gate.end())
             rate = self._recognizer.config.acoustic.features.sample_rate
             seconds = self._recognizer.acoustic.tail_seconds
             self._features.push(np.zeros(int(seconds * rate), np.float32))

@@ -82,7 +82,7 @@ class Scheduler:
                 await turns.push(samples)
                 await turns.compute()
                 return await turns.finish()
-        utterance = await self.compute(recognizer.start, samples)
+        utterance = await self.compute(recognizer.start, samples, options)
         for window in utterance.windows():
             utterance.take(await self.run(recognizer, window, utterance, deadline))
         return await self.compute(utterance.finish, options)
@@ -110,7 +110,7 @@ class Turns:
 
     async def push(self, samples: Samples) -> None:
         """Take samples."""
-        if len(samples) <= _QUICK_SAMPLES:
+        if len(samples) <= _QUICK_SAMPLES and self._stream.is_quick:
             self._stream.push(samples)
         else:
             await self._scheduler.compute(self._stream.push, samples)
@@ -133,7 +133,7 @@ class Turns:
 
     async def finish(self) -> Result:
         """End the stream; return what ``Stream.finish`` does."""
-        self._stream.end()
+        await self._do(self._stream.end)
         await self.compute()
         return await self._do(self._stream.last)
 

@@ -63,6 +63,11 @@ class OnnxSession:
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    @property
+    def tensors(self) -> tuple[set[str], set[str]]:
+        """The names of the inputs and of the outputs."""
+        return {one.name for one in self._session.get_inputs()}, set(self._outputs)
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model on named tensors and return its named outputs."""
         values = self._session.run(self._outputs, dict(inputs))

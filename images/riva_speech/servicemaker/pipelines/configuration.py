@@ -13,7 +13,7 @@ from riva_speech.asr.pipeline import (
     PipelineConfig,
 )
 from riva_speech.errors import UsageError
-from riva_speech.servicemaker.pipelines import decoders, official, text
+from riva_speech.servicemaker.pipelines import decoders, official, text, vad
 
 if TYPE_CHECKING:
     import argparse
@@ -162,6 +162,7 @@ def _pipeline(
         decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
         text=text.configure(options),
+        vad=vad.configure(options, acoustic.features.sample_rate),
     )
 
 

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 NAME = "speech_recognition"
 
 # Artefacts of an RMIR are named <component>-<artefact of the .riva>.
-ACOUSTIC, FEATURIZER, DECODER, TEXT = "acoustic_model", "featurizer", "decoder", "text"
+ACOUSTIC, FEATURIZER, DECODER, TEXT, VAD = (
+    "acoustic_model",
+    "featurizer",
+    "decoder",
+    "text",
+    "vad",
+)
 DEFAULT_TARGET = Target()
 # What the name of the model that begins streams ends in.
 _FIRST_SUFFIX = "-first"

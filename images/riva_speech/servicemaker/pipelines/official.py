@@ -41,22 +41,8 @@ _NO_EFFECT = {
     "decoder_chunk_size": "decoders take what the acoustic model gives, as it comes",
 }
 
-_VAD = "voice activity detection by a model is not in this version; endpoints are found by blanks"
 _SPEAKERS = "telling speakers apart is not in this version"
 REFUSED = {
-    "vad_type": _VAD,
-    "vad_model": _VAD,
-    **{
-        f"neural_vad.{name}": _VAD
-        for name in (
-            "onset",
-            "offset",
-            "min_duration_on",
-            "min_duration_off",
-            "pad_onset",
-            "pad_offset",
-        )
-    },
     "diarization_type": _SPEAKERS,
     "diarization_model": _SPEAKERS,
     **{

@@ -5,6 +5,7 @@ Here are its options, and an RMIR made of them and of a ``.riva``. Beside it:
     configuration  options -> pipelines
     decoders       the options and files of decoders
     text           the options and files of what happens to words
+    vad            the options and the model of voice activity detection
     official       options that are recorded, have no effect, or are refused
     layout         what the parts are called, in an RMIR and in a repository
     tensors        their inputs and outputs
@@ -24,7 +25,7 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.families import ctc, models
-from riva_speech.servicemaker.pipelines import configuration, decoders, layout, official, text
+from riva_speech.servicemaker.pipelines import configuration, decoders, layout, official, text, vad
 from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     decoders.add_arguments(parser, _boolean)
     text.add_arguments(parser)
+    vad.add_arguments(parser)
     official.add_arguments(parser, _boolean)
     for field in fields(EndpointingConfig):
         parser.add_argument(
@@ -148,10 +150,7 @@ def build(
         if acoustic.transducer:
             raise UnsupportedError("--nn.weights=int8 is not in this version for RNN-T and TDT")
         _round_weights(source, pipelines, getattr(options, "nn.check_audio"), folder)
-    for name, path in decoders.artifacts(source, acoustic, options, folder).items():
-        artifacts[f"{layout.DECODER}-{name}"] = path
-    for name, path in text.artifacts(options).items():
-        artifacts[f"{layout.TEXT}-{name}"] = path
+    artifacts |= _of_options(source, acoustic, options, folder)
     metadata = {
         "pipeline": layout.NAME,
         "weights": getattr(options, "nn.weights"),
@@ -159,6 +158,22 @@ def build(
         "pipelines": [one.to_mapping() for one in pipelines],
     }
     return metadata, artifacts
+
+
+def _of_options(
+    source: ArchiveReader, acoustic: AcousticConfig, options: argparse.Namespace, folder: Path
+) -> dict[str, Path]:
+    """Return the artefacts that options bring, by their names in an RMIR."""
+    found = {
+        layout.DECODER: decoders.artifacts(source, acoustic, options, folder),
+        layout.TEXT: text.artifacts(options),
+        layout.VAD: vad.artifacts(options),
+    }
+    return {
+        f"{component}-{name}": path
+        for component, paths in found.items()
+        for name, path in paths.items()
+    }
 
 
 def _round_weights(

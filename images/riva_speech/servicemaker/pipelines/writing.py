@@ -22,6 +22,7 @@ from riva_speech.servicemaker.pipelines.layout import (
     DECODER,
     FEATURIZER,
     TEXT,
+    VAD,
     AcousticModel,
     acoustic_models,
     options_of,
@@ -45,6 +46,7 @@ _USUAL_FRAMES = 1000
 _OF_DECODERS = (loading.TOKENIZER_FILE, loading.LEXICON_FILE, loading.LANGUAGE_MODEL_FILE)
 _OPTIONAL = (
     *(f"{DECODER}-{name}" for name in _OF_DECODERS),
+    f"{VAD}-{loading.VAD_FILE}",
     *(f"{TEXT}-{name}" for name in writer.FILES),
 )
 # What Triton's Python backend loads; the Python that it starts must have this package.
