@@ -14,12 +14,14 @@ from quickstart.config.rules import contradictions
 from quickstart.config.values import nearest, parse
 from quickstart.errors import RivaQsError, UsageError
 from quickstart.legacy import evaluation, grammar
+from quickstart.legacy.expansion import TAINT
 from quickstart.legacy.words import ScriptError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quickstart.legacy.evaluation import Outcome, Value
+    from quickstart.legacy.arrays import Value
+    from quickstart.legacy.evaluation import Outcome
 
 # The official files have up to 30 KB.
 _LARGEST = 1 << 18
@@ -157,7 +159,7 @@ class _Takeover:
 
     def _take(self, setting: Setting, text: str) -> None:
         """Take over one key, unless it is at its default or cannot be."""
-        if evaluation.TAINT in text:
+        if TAINT in text:
             self._note(setting.name, "only a shell knows its value; write it yourself")
             return
         if "\ufffd" in text:

@@ -17,6 +17,7 @@ from quickstart import catalog, legacy
 from quickstart.config import Loaded, Settings, load
 from quickstart.errors import UsageError
 from quickstart.legacy import evaluation, grammar
+from quickstart.legacy.expansion import TAINT
 from quickstart.legacy.words import ScriptError
 
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "config_sh").glob("*.sh"))
@@ -219,6 +220,8 @@ def test_an_uncommented_alternative_is_seen() -> None:
         ('asr_acoustic_model=("a" "b")', "only the first of 2 values counts"),
         ("riva_speech_api_port=5\ufffd1", "is not UTF-8"),
         ("models_asr=($(list))", "only a shell knows its value"),
+        ("eval gpus_to_use=all", "eval: it may set variables, and no command is run"),
+        ("read gpus_to_use < file", "read: it may set variables, and no command is run"),
         ("models_asr=(what ever)", "the embedded catalogue has no"),
         ("exit 3", "the script itself ends here"),
     ],
@@ -360,7 +363,7 @@ def test_a_substitution_that_makes_no_sense_is_not_fatal() -> None:
 def test_the_folder_of_the_script(text: str) -> None:
     """What asks for the script's folder gets it; another change of folder is not followed."""
     value = values_of(f"a=$({text})")["a"]
-    assert value == ("/here" if text == "pwd" or "dirname" in text else evaluation.TAINT)
+    assert value == ("/here" if text == "pwd" or "dirname" in text else TAINT)
 
 
 @pytest.mark.parametrize(
