@@ -289,8 +289,8 @@ class Settings:
     )
     riva_speech_api_http_port: int = key(
         50000,
-        "The port of the HTTP service: with image=open /v1/health/live, /v1/health/ready and\n"
-        "/v1/metrics; 0 for none.",
+        "The port of the HTTP service: with image=open health, metrics and, unless gRPC has\n"
+        "TLS, recognition by forms and WebSockets; 0 for none.",
         check=checks.wrong_optional_port,
     )
     server_metrics_port: int = key(

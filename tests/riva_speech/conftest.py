@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from riva_speech.asr.loading import Recognizer
 
 DATA = Path(__file__).parents[1] / "data"
+QUICKSTART = Path(__file__).parents[2] / "quickstart"
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,20 @@ def tiny_repository(tiny_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -
     repository = tmp_path_factory.mktemp("repository") / "models"
     succeed("riva-deploy", tiny_rmir, repository)
     return repository
+
+
+@pytest.fixture(scope="session")
+def digits_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models that know digits, for streams and for whole recordings."""
+    repository = tmp_path_factory.mktemp("digits") / "models"
+    succeed("riva-deploy", QUICKSTART / "artifacts" / "asr_digits_en_us.rmir", repository)
+    return repository
+
+
+@pytest.fixture(scope="session")
+def digits_sample() -> Path:
+    """A recording of ``four one seven two nine six``, 3.95 s long."""
+    return QUICKSTART / "samples" / "en-US_sample.wav"
 
 
 @pytest.fixture(scope="session")

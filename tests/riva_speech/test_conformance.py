@@ -17,13 +17,12 @@ from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support import official
 from support.audio import flac, ogg_opus, pcm16
 from support.client import INVALID, Request, cut, final_text, refusal, results, streaming_config
-from support.programs import serving, succeed
+from support.programs import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-RMIR = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
 SECONDS = 3.95
 TEXT = "four one seven two nine six"
@@ -52,11 +51,9 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def digits(digits_repository: Path) -> Iterator[str]:
     """The address of a server over a model that knows digits."""
-    repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", RMIR, repository)
-    with serving(repository) as (uri, _):
+    with serving(digits_repository) as (uri, _):
         yield uri
 
 

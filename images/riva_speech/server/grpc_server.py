@@ -17,12 +17,14 @@ from riva_speech.asr.loading import load_recognizers
 from riva_speech.batching import BatchLimits
 from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
 from riva_speech.server.calls import Journal
-from riva_speech.server.http import HttpServer, metrics_routes, routes
+from riva_speech.server.http import HttpServer, Paths, metrics_routes, routes
 from riva_speech.server.metrics import Metrics
+from riva_speech.server.realtime import SESSIONS_PATH, SOCKET_PATH, Realtime
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
 from riva_speech.server.scheduling import Scheduler
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
+from riva_speech.server.transcriptions import TRANSCRIPTIONS_PATH, Transcriptions
 from riva_speech.sessions.opening import opener
 
 if TYPE_CHECKING:
@@ -110,13 +112,30 @@ class Server:
     async def _start_http(self) -> None:
         """Open the ports of HTTP, from which health can be asked while models load."""
         wanted = (
-            ("--http_port", self._options.http_port, routes(self._health, self._metrics)),
-            ("--metrics_port", self._options.metrics_port, metrics_routes(self._metrics)),
+            ("--http_port", self._options.http_port, self._http_paths()),
+            ("--metrics_port", self._options.metrics_port, Paths(metrics_routes(self._metrics))),
         )
         for option, port, paths in wanted:
             if port:
                 self._http.append(HttpServer(paths))
                 await self._http[-1].start(self._options.host, port, option)
+
+    def _http_paths(self) -> Paths:
+        """Return what HTTP serves: recognition only where it bypasses no certificate."""
+        if self._options.tls:
+            return Paths(routes(self._health, self._metrics))
+        largest = self._options.max_message << 20
+        realtime = Realtime(self._service, largest)
+        asked = {"/v1/realtime/health": realtime.health, **routes(self._health, self._metrics)}
+        return Paths(
+            get=asked,
+            post={
+                SESSIONS_PATH: realtime.mint,
+                TRANSCRIPTIONS_PATH: Transcriptions(self._service).answer,
+            },
+            upgrade={SOCKET_PATH: realtime.converse},
+            largest_body=largest,
+        )
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +159,7 @@ class Server:
             _log.info("Draining for up to %.0f s", self._options.drain_timeout)
         await self._grpc.stop(self._options.drain_timeout)
         for server in self._http:
-            await server.stop()
+            await server.stop(self._options.drain_timeout)
         if self._scheduler:
             self._scheduler.close()
         _log.info("Riva server stopped")

@@ -1,0 +1,265 @@
+"""Riva's realtime transcription: JSON events over a WebSocket, turned into a stream's messages.
+
+A client posts for a session, opens the socket, updates the session, and appends audio in base64;
+each ``commit`` is one message of a stream.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from google.protobuf import json_format
+from riva.client.proto import riva_asr_pb2
+
+from riva_speech.server.http import Answer, Head, json_answer, written
+from riva_speech.server.recognition import RefusedError
+from riva_speech.server.requests import RequestError
+from riva_speech.server.websocket import WebSocket
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    from riva_speech.server.recognition import RecognitionService
+
+SESSIONS_PATH = "/v1/realtime/transcription_sessions"
+SOCKET_PATH = "/v1/realtime"
+_INTENT = "transcription"
+_METHOD = "Realtime"
+_ITEM = "conversation.item.input_audio_transcription"
+_MIN_CHUNK_SECONDS = 0.08
+_SHOWN = 200
+
+
+def new_session() -> dict[str, Any]:
+    """Return a session as it is before its client updates it."""
+    return {
+        "id": f"sess_{uuid.uuid4()}",
+        "object": "realtime.transcription_session",
+        "modalities": ["text"],
+        "input_audio_format": "none",
+        "input_audio_transcription": {"language": "", "model": "", "prompt": ""},
+        "input_audio_params": {"sample_rate_hz": 16000, "num_channels": 1},
+        "recognition_config": {
+            "max_alternatives": 1,
+            "enable_automatic_punctuation": False,
+            "enable_word_time_offsets": False,
+            "enable_profanity_filter": False,
+            "enable_verbatim_transcripts": True,
+            "custom_configuration": "",
+        },
+        "speaker_diarization": {"enable_speaker_diarization": False, "max_speaker_count": 8},
+        "word_boosting": {"enable_word_boosting": False, "word_boosting_list": []},
+        "endpointing_config": {},
+        "input_min_chunk_seconds": _MIN_CHUNK_SECONDS,
+        "client_secret": None,
+    }
+
+
+def streaming_config(session: dict[str, Any]) -> riva_asr_pb2.StreamingRecognitionConfig:
+    """Return what a session asks for, as the first message of a stream says it.
+
+    Raises:
+        RequestError: A value is not of its kind.
+    """
+    wanted = _merged(new_session(), session)
+    chosen, params = wanted["input_audio_transcription"], wanted["input_audio_params"]
+    recognition, boosting = wanted["recognition_config"], wanted["word_boosting"]
+    config = {
+        "language_code": chosen["language"],
+        "model": chosen["model"],
+        "audio_channel_count": params["num_channels"],
+        "max_alternatives": recognition["max_alternatives"],
+        "enable_automatic_punctuation": recognition["enable_automatic_punctuation"],
+        "enable_word_time_offsets": recognition["enable_word_time_offsets"],
+        "profanity_filter": recognition["enable_profanity_filter"],
+        "verbatim_transcripts": recognition["enable_verbatim_transcripts"],
+        "custom_configuration": _custom(recognition["custom_configuration"]),
+        "diarization_config": wanted["speaker_diarization"],
+        "endpointing_config": wanted["endpointing_config"],
+    }
+    if boosting["enable_word_boosting"]:
+        config["speech_contexts"] = boosting["word_boosting_list"]
+    # Files say themselves what they are; what a client adds of its microphone is not of them.
+    if wanted["input_audio_format"] != "none":
+        config |= {"encoding": "LINEAR_PCM", "sample_rate_hertz": params["sample_rate_hz"]}
+    sent = riva_asr_pb2.StreamingRecognitionConfig(interim_results=True)
+    try:
+        json_format.ParseDict(config, sent.config)
+    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise RequestError(f"Error: the session cannot be: {str(error)[:_SHOWN]}") from None
+    return sent
+
+
+def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return defaults with what is given in their place, each section by itself."""
+    merged = dict(defaults)
+    for key, value in given.items():
+        if isinstance(merged.get(key), dict):
+            if not isinstance(value, dict):
+                raise RequestError(f"Error: the session's {key[:_SHOWN]} is not an object.")
+            merged[key] = {**merged[key], **value}
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _custom(given: object) -> object:
+    """Return custom configuration as a mapping; clients send it as ``key:value,key:value``."""
+    if not isinstance(given, str):
+        return given
+    pairs = [pair.partition(":") for pair in given.replace(" ", "").split(",") if pair]
+    return {key: value for key, _, value in pairs}
+
+
+class Realtime:
+    """Serves realtime transcription by a recognition service."""
+
+    def __init__(self, service: RecognitionService, largest: int) -> None:
+        """Serve; a message of a client has at most ``largest`` bytes."""
+        self._service = service
+        self._largest = largest
+
+    def health(self) -> Answer:
+        """Answer who asks whether sockets are served."""
+        return json_answer({"status": "healthy"})
+
+    async def mint(self, _: Head, __: bytes) -> Answer:
+        """Answer who posts for a session; what it shall be is said over the socket."""
+        return json_answer(new_session())
+
+    async def converse(
+        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Hold a conversation with one client."""
+        if parse_qs(head.query).get("intent") != [_INTENT]:
+            refusal = f"the intent of {SOCKET_PATH} is {_INTENT}"
+            writer.write(written(json_answer({"detail": refusal}, HTTPStatus.FORBIDDEN)))
+            await writer.drain()
+            return
+        socket = WebSocket(reader, writer, self._largest)
+        if not await socket.accept(head.raw):
+            return
+        await _Dialogue(self._service, socket).run()
+        await socket.close()
+
+
+class _Dialogue:
+    """One client's events, and the answers to them."""
+
+    def __init__(self, service: RecognitionService, socket: WebSocket) -> None:
+        self._service = service
+        self._socket = socket
+        self._session = new_session()
+        self._audio = bytearray()
+        self._runtime: dict[str, str] = {}
+        self._finals: list[riva_asr_pb2.SpeechRecognitionAlternative] = []
+        self._is_done = False
+
+    async def run(self) -> None:
+        """Answer until the client is done, leaves, or asks for what cannot be."""
+        await self._tell("conversation.created", conversation={"id": f"conv_{uuid.uuid4()}"})
+        try:
+            answers = self._service.converse(_METHOD, self._requests())
+            async with aclosing(answers):
+                async for answer in answers:
+                    await self._report(answer)
+        except RefusedError as error:
+            await self._tell("error", error={"type": error.status.name, "message": error.sentence})
+            return
+        if self._is_done:
+            await self._complete(self._finals, is_last=True)
+
+    async def _requests(self) -> AsyncIterator[riva_asr_pb2.StreamingRecognizeRequest]:
+        """Give the messages of the stream that the client's events stand for."""
+        kind, configured = riva_asr_pb2.StreamingRecognizeRequest, False
+        async for text in self._socket.messages():
+            event = _read(text)
+            name = event.get("type")
+            if name == "transcription_session.update":
+                await self._update(event, is_too_late=configured)
+                continue
+            if not configured:
+                configured = True
+                yield kind(streaming_config=streaming_config(self._session))
+            if name == "input_audio_buffer.append":
+                self._append(event)
+            elif name in ("input_audio_buffer.commit", "input_audio_buffer.done"):
+                if self._audio or self._runtime:
+                    yield kind(audio_content=bytes(self._audio), runtime_config=self._runtime)
+                self._audio.clear()
+                self._runtime.clear()
+                self._is_done = name == "input_audio_buffer.done"
+                if self._is_done:
+                    return
+            else:
+                raise RequestError(f"Error: event {str(name)[:_SHOWN]!r} is not known.")
+
+    async def _update(self, event: dict[str, Any], *, is_too_late: bool) -> None:
+        if is_too_late:
+            raise RequestError("Error: the session cannot change once there is audio.")
+        wanted = event.get("session")
+        if not isinstance(wanted, dict):
+            raise RequestError("Error: an update has a session.")
+        self._session = _merged(self._session, wanted)
+        streaming_config(self._session)
+        await self._tell("transcription_session.updated", session=self._session)
+
+    def _append(self, event: dict[str, Any]) -> None:
+        runtime = event.get("runtime_config") or {}
+        try:
+            self._audio += base64.b64decode(event.get("audio", ""), validate=True)
+            self._runtime |= {str(key): str(value) for key, value in runtime.items()}
+        except (AttributeError, TypeError, binascii.Error):
+            raise RequestError("Error: audio is base64, and runtime_config an object.") from None
+
+    async def _report(self, answer: riva_asr_pb2.StreamingRecognizeResponse) -> None:
+        for result in answer.results:
+            if result.is_final:
+                best = list(result.alternatives[:1])
+                self._finals += best
+                await self._complete(best, is_last=False)
+            elif result.alternatives:
+                await self._tell(f"{_ITEM}.delta", delta=result.alternatives[0].transcript)
+
+    async def _complete(
+        self, heard: list[riva_asr_pb2.SpeechRecognitionAlternative], *, is_last: bool
+    ) -> None:
+        words = [_word(word) for one in heard for word in one.words]
+        await self._tell(
+            f"{_ITEM}.completed",
+            transcript="".join(one.transcript for one in heard).strip(),
+            is_last_result=is_last,
+            words_info={"words": words},
+        )
+
+    async def _tell(self, name: str, **values: object) -> None:
+        event = {"event_id": f"event_{uuid.uuid4()}", "type": name, **values}
+        await self._socket.send(json.dumps(event))
+
+
+def _word(word: riva_asr_pb2.WordInfo) -> dict[str, object]:
+    return {
+        "word": word.word,
+        "start_time": word.start_time,
+        "end_time": word.end_time,
+        "confidence": word.confidence,
+        "speaker_tag": word.speaker_tag,
+    }
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise RequestError("Error: an event is an object of JSON.")
+    return event
