@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import RequestOptions, VadOptions
 from riva_speech.asr.pipeline import VadConfig
+from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.vad import VoiceActivity, decide
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.sessions.onnx import OnnxSession
@@ -218,3 +220,24 @@ def test_another_model_is_refused_when_the_pipeline_is_built(
         assert done.returncode == code, done.stderr
         assert path.name in done.stderr
         assert not (tmp_path / "out.rmir").exists()
+
+
+def test_requests_are_told_the_probabilities_that_they_ask_for(
+    activity: VoiceActivity, tiny_repository: Path
+) -> None:
+    """Each step's probability is told once, and only to streams that want to know."""
+    streaming = next(
+        one for one in load_recognizers(tiny_repository) if isinstance(one, StreamingRecognizer)
+    )
+    recognizer = replace(streaming, activity=activity)
+    samples = speech()
+    told: list[float] = []
+    for wanted in (True, False):
+        stream = recognizer.start(RequestOptions(vad_probabilities=wanted))
+        results = [one for piece in np.array_split(samples, 9) for one in stream.accept(piece)]
+        results.append(stream.finish())
+        told += [value for result in results for value in result.vad_probabilities]
+
+    assert len(told) == -(-len(samples) // STEP)
+    assert 0 <= min(told) < 0.1
+    assert 0.9 < max(told) <= 1

@@ -108,7 +108,7 @@ class OfflineRecognizer:
 
 
 def _gate(activity: VoiceActivity | None, options: RequestOptions) -> Gate | None:
-    return activity.gate(options.vad) if activity else None
+    return activity.gate(options.vad, tells=options.vad_probabilities) if activity else None
 
 
 class Utterance:
@@ -369,4 +369,5 @@ class Stream:
             self._options,
             is_final=is_final,
             audio_processed=self._samples / rate,
+            vad_probabilities=self._gate.tell() if self._gate else (),
         )

@@ -51,12 +51,14 @@ class Result:
 
     ``alternatives`` has at least one entry, the best first; ``audio_processed`` is in seconds from
     the beginning of the stream. A partial result is ``first_pass`` where its utterance seems over.
+    ``vad_probabilities`` are those of speech since the result before, where they are asked for.
     """
 
     alternatives: tuple[Alternative, ...]
     is_final: bool
     audio_processed: float
     first_pass: bool = False
+    vad_probabilities: tuple[float, ...] = ()
 
     @property
     def words(self) -> tuple[RecognisedWord, ...]:
@@ -115,6 +117,7 @@ class ResultBuilder:
         *,
         is_final: bool,
         audio_processed: float,
+        vad_probabilities: tuple[float, ...] = (),
     ) -> Result:
         """Return the result for one utterance, of which there is at least one hypothesis.
 
@@ -125,7 +128,7 @@ class ResultBuilder:
         alternatives = tuple(
             replace(one, words=self.write(one.words, options, is_final=is_final)) for one in spoken
         )
-        return Result(alternatives, is_final, audio_processed)
+        return Result(alternatives, is_final, audio_processed, vad_probabilities=vad_probabilities)
 
     def _alternative(self, hypothesis: Hypothesis, audio_processed: float) -> Alternative:
         tokens = hypothesis.tokens

@@ -100,19 +100,22 @@ class VoiceActivity:
         self.config = config
         self.rate = rate
 
-    def gate(self, options: VadOptions) -> Gate | None:
-        """Return a stream's gate, or None for requests that want none."""
+    def gate(self, options: VadOptions, *, tells: bool = False) -> Gate | None:
+        """Return a stream's gate, or None for requests that want none.
+
+        It remembers its probabilities for ``tell`` if it ``tells``.
+        """
         if options.endpointing is False:
             return None
         given = {one.name: getattr(options, one.name) for one in fields(self.config)}
         chosen = replace(self.config, **{k: v for k, v in given.items() if v is not None})
-        return Gate(self, chosen)
+        return Gate(self, chosen, tells=tells)
 
 
 class Gate:
     """Lets the speech of one stream through, and gives silence for the rest."""
 
-    def __init__(self, activity: VoiceActivity, config: VadConfig) -> None:
+    def __init__(self, activity: VoiceActivity, config: VadConfig, *, tells: bool) -> None:
         self._activity = activity
         self._config = config
         self._step = _STEP[activity.rate]
@@ -124,6 +127,14 @@ class Gate:
         self._heard = 0
         self._probabilities = np.zeros(0, np.float32)
         self._first = 0
+        # Probabilities that nobody was told, where somebody wants to be.
+        self._tells = tells
+        self._untold: list[float] = []
+
+    def tell(self) -> tuple[float, ...]:
+        """Return the probabilities of speech since this was asked last, one for each step."""
+        told, self._untold = tuple(self._untold), []
+        return told
 
     def push(self, samples: Samples) -> Samples:
         """Take samples; return those that are settled."""
@@ -133,6 +144,7 @@ class Gate:
             place = self._heard - self._begin
             new.append(self._hear(self._held[place : place + self._step]))
             self._heard += self._step
+        self._untold += new if self._tells else []
         self._probabilities = np.append(self._probabilities, np.array(new, np.float32))
         decision = self._decide()
         released = self._release(decision.mask, self._first + decision.settled)

@@ -76,7 +76,14 @@ def streaming_result(
         stability=_stability(result),
         channel_tag=_CHANNEL_TAG,
         audio_processed=result.audio_processed,
+        pipeline_states=_pipeline_states(result),
     )
+
+
+def _pipeline_states(result: Result) -> riva_asr_pb2.PipelineStates | None:
+    if not result.vad_probabilities:
+        return None
+    return riva_asr_pb2.PipelineStates(vad_probabilities=result.vad_probabilities)
 
 
 def final_text(
