@@ -85,7 +85,7 @@ def disk(
 
 def copies(here: Store, size: int) -> tuple[Need, ...]:
     """Return the disk that files need which are copied into a location, one row a disk."""
-    need = Need("disk", str(here), size + SPARE, here.free())
+    need = Need("disk", str(here), size + SPARE, _free_of(here))
     if not here.is_volume:
         return (need,)
     from quickstart.store.staging import staging
@@ -119,10 +119,12 @@ def check(needs: Iterable[Need]) -> None:
 
 
 def _free_of(here: Store) -> int | None:
-    """Return how much is free where a location is."""
-    if not here.is_volume:
-        return here.free()
-    return _docker_free() if _docker_free() is not None else here.free()
+    """Return how much is free where a location is, or where Docker will make it."""
+    from quickstart.backends.engine import connect
+
+    if here.is_volume and not connect().volume_exists(here.name):
+        return _docker_free()
+    return here.free()
 
 
 def _docker_free() -> int | None:

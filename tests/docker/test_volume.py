@@ -74,6 +74,17 @@ def test_from_nothing_to_words_and_back(on_volume: Place, volume: str, tmp_path:
     assert not list((tmp_path / "home").rglob("*.rmir")), "nothing stays where downloads wait"
 
 
+def test_a_volume_that_is_too_small_is_refused(on_volume: Place, volume: str) -> None:
+    """A volume has the room that it has, whatever Docker's own disk has; nothing is fetched."""
+    options = ["type=tmpfs", "device=tmpfs", "o=size=3m"]
+    docker("volume", "create", *(f"--opt={option}" for option in options), volume)
+    plan = on_volume("init", "--dry-run")
+    assert plan.returncode == 7
+    assert f"in the volume {volume}; 3.1 MB are there: that does not fit" in plan.stdout
+    assert "nothing was fetched" in on_volume.fails(7, "init")
+    assert not list(on_volume.folder.rglob("staged/*"))
+
+
 def test_an_image_travels_in_a_bundle(deployed: Place) -> None:
     """A bundle has the image with its id; importing it where it is changes nothing."""
     made = deployed.json("bundle", "export", "i.bundle", "--what", "images")
