@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,13 @@ import pytest
 
 from riva_speech.archive import open_archive, write_archive
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.errors import UnsupportedError
-from riva_speech.repository import list_models, read_config
+from riva_speech.errors import DamagedArchiveError, SpeechError, UnsupportedError
+from riva_speech.repository import Batching, list_models, read_config
+from riva_speech.servicemaker import batches
+from riva_speech.servicemaker.pipelines import layout
+from riva_speech.servicemaker.pipelines.writing import frames
+from riva_speech.servicemaker.riva_deploy import DeployOptions, deploy
+from riva_speech.servicemaker.targets import Target
 from riva_speech.servicemaker.verification import difference
 from support.audio import babble
 from support.programs import run, succeed
@@ -51,20 +57,103 @@ def test_every_model_is_held_against_its_source(tmp_path: Path, tiny_rmir: Path)
 
 
 def test_the_log_has_the_official_lines(tmp_path: Path, tiny_rmir: Path) -> None:
-    """Tools that watch for them find them."""
+    """Tools that watch for them find them, whole and in the order of the official tool."""
     repository = tmp_path / "models"
     log = succeed("riva-deploy", tiny_rmir, repository).stderr
 
     acoustic = "riva-onnx-tiny-offline-am-streaming-offline"
-    for line in (
+    graph = repository / acoustic / "1"
+    pipeline = repository / "tiny-offline-asr-bls-ensemble" / "1"
+    files = {name: str(graph / name) for name in ("model.onnx", "model_weights.bin")}
+    obj_cls = "nemo.collections.asr.models.EncDecCTCModel"
+    said = [line.split(" ", 2)[2] for line in log.splitlines()]
+    expected = [
         f"Writing Riva model repository to '{repository}'...",
         f"The riva model repo target directory is {repository}",
         "Using onnx runtime",
-        f"Extract_binaries for {acoustic} -> {repository / acoustic}/1",
+        f"Extract_binaries for {acoustic} -> {graph}",
+        f"extracting {{'onnx': ('{obj_cls}', 'model_graph.onnx')}} -> {graph}",
         "Printing copied artifacts:",
-        f"Extract_binaries for self -> {repository}/tiny-offline-asr-bls-ensemble/1",
-    ):
-        assert line in log
+        str(files),
+        f"Extract_binaries for self -> {pipeline}",
+        str([acoustic, "tiny-offline-asr-bls-ensemble"]),
+    ]
+    assert [line for line in said if line in expected and said.count(line) == 1] == [
+        line for line in expected if said.count(line) == 1
+    ]
+    assert set(expected) <= set(said)
+
+
+def damage(folder: Path) -> None:
+    """Change the weights of one deployed graph; other folders share the file no more."""
+    path = folder / "1" / "model_weights.bin"
+    changed = (np.fromfile(path, np.float32) * np.float32(1.1)).tobytes()
+    path.unlink()
+    path.write_bytes(changed)
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize(
+    "graph",
+    ["streaming-am-streaming", "streaming-am-streaming-first", "offline-am-streaming-offline"],
+)
+def test_each_graph_is_held_against_its_source(
+    tmp_path: Path, tiny_rmir: Path, tiny_repository: Path, graph: str, backend: str
+) -> None:
+    """One that computes something else fails the deploy, whichever it is and whatever serves it."""
+    repository = tmp_path / "models"
+    shutil.copytree(tiny_repository, repository)
+    damage(repository / f"riva-onnx-tiny-{graph}")
+    for path in repository.glob("*-asr-bls-ensemble"):
+        shutil.rmtree(path)
+    before = contents(repository)
+    options = DeployOptions(
+        (str(tiny_rmir),),
+        repository,
+        force=False,
+        report=None,
+        target=Target(triton_backend=backend),
+    )
+
+    with pytest.raises(SpeechError, match=f"{graph} differs from its source by"):
+        deploy(options)
+
+    assert contents(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (b"no graph", DamagedArchiveError, "ONNX Runtime cannot load"),
+        (None, SpeechError, "values that are no numbers|does not run"),
+    ],
+)
+def test_an_archive_with_a_broken_graph_is_not_deployed(
+    tmp_path: Path,
+    tiny_rmir: Path,
+    content: bytes | None,
+    error: type[SpeechError],
+    said: str,
+) -> None:
+    """Hashes that are right prove nothing: the graph is run, and what is no graph is refused."""
+    with open_archive(tiny_rmir, kind="rmir") as archive:
+        for name in archive.names:
+            archive.extract(name, tmp_path / name)
+        sources = {name: tmp_path / name for name in archive.names}
+        metadata = archive.metadata
+    if content:
+        sources["acoustic_model-model_graph.onnx"].write_bytes(content)
+    else:
+        weights = sources["acoustic_model-model_weights.bin"]
+        weights.write_bytes(np.full(weights.stat().st_size // 4, np.nan, np.float32).tobytes())
+    broken = tmp_path / "broken.rmir"
+    write_archive(broken, kind="rmir", metadata=metadata, sources=sources)
+    options = DeployOptions((str(broken),), tmp_path / "models", force=False, report=None)
+
+    with pytest.raises(error, match=said):
+        deploy(options)
+
+    assert not list((tmp_path / "models").iterdir())
 
 
 @pytest.mark.parametrize("options", [[], ["--triton_backend=python"], ["--optimize"]])
@@ -190,16 +279,37 @@ def test_engines_are_built_for_a_gpu_that_is_not_here(
 
 
 @pytest.mark.rtx
-def test_engines_take_the_batches_that_the_build_names(tmp_path: Path, tiny_riva: Path) -> None:
-    """Triton is told the largest one, and an engine is built for it."""
+def test_engines_are_built_as_the_build_says(tmp_path: Path, tiny_riva: Path) -> None:
+    """Triton is told the largest batch; --nn.use_trt_fp32 wins over half precision, aloud."""
     rmir, repository = tmp_path / "tiny.rmir", tmp_path / "models"
-    batches = ("--nn.max_batch_size=8", "--nn.opt_batch_size=4")
-    succeed("riva-build", "speech_recognition", rmir, tiny_riva, "--name=tiny", *batches)
+    said = ("--nn.max_batch_size=8", "--nn.opt_batch_size=4", "--nn.use_trt_fp32")
+    succeed("riva-build", "speech_recognition", rmir, tiny_riva, "--name=tiny", *said)
 
-    succeed("riva-deploy", *RTX, "--allow_unrun", rmir, repository)
+    done = succeed("riva-deploy", *RTX, "--allow_unrun", "--precision=fp16", rmir, repository)
 
     configs = [read_config(path) for path in repository.glob("riva-trt-*")]
     assert {config.max_batch_size for config in configs} == {8}
+    assert {config.batching for config in configs} == {Batching((4,))}
+    assert "tiny.rmir was built with --nn.use_trt_fp32" in done.stderr
+    assert "Using tensorrt\n" in done.stderr
+    plan = repository / "riva-trt-tiny-am-streaming" / "1" / "model.plan"
+    assert f"Writing engine to model repository: {plan}" in done.stderr
+
+
+@pytest.mark.rtx
+def test_an_engine_s_shapes_are_those_of_the_build(tmp_path: Path, tiny_riva: Path) -> None:
+    """Its profile reaches from one request to the largest batch, over the lengths of a chunk."""
+    rmir, repository = tmp_path / "tiny.rmir", tmp_path / "models"
+    said = ("--offline", "--chunk_size=3.2", "--padding_size=0.8", "--nn.max_batch_size=8")
+    succeed("riva-build", "speech_recognition", rmir, tiny_riva, "--name=tiny", *said)
+    with open_archive(rmir, kind="rmir") as archive:
+        (pipeline,) = layout.pipelines_of(archive)
+
+        batch, length = batches.of_engine(layout.options_of(archive)), frames(pipeline, first=False)
+
+    assert (batch.least, batch.usual, batch.most) == (1, 8, 8)
+    assert (length.least, length.most) == (8, 480)
+    succeed("riva-deploy", *RTX, "--allow_unrun", rmir, repository)
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,9 @@ class ArchiveReader:
                 for block in self._plain_blocks(self._artifacts[name]):
                     writer.write(block)
             partial.replace(target)
+        except OSError as error:
+            error.filename = error.filename or str(target)  # a full disk does not say where
+            raise
         finally:
             partial.unlink(missing_ok=True)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from riva_speech import repository as repositories
 from riva_speech import staging
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker import batches, rounding, verification
 from riva_speech.servicemaker.engines import EngineBuilder, lower
+from riva_speech.servicemaker.official_log import OfficialLog
 from riva_speech.servicemaker.pipelines import layout, writing
 from riva_speech.servicemaker.staged import StagedModel
-from riva_speech.servicemaker.targets import FP32, INT8, Target
+from riva_speech.servicemaker.targets import FP16, FP32, INT8, Target
 from riva_speech.servicemaker.verification import Recording
 from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import open_session
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("riva_speech.riva_deploy")
 
-# The official tool's line, which other tools look for.
-_SKIPPED = (
-    "%s already exists, skipping deployment.  To force deployment rerun with -f or remove the %s"
-)
 _NO_INT8 = "is a transducer, for which this version has no int8 weights"
 
 
@@ -54,8 +51,9 @@ class Deployment:
             )
         self.pipelines = layout.pipelines_of(rmir)
         self._rmir = rmir
-        self._target = target
+        self._target = target = allowed(target, rmir)
         self._repository = repository
+        self._say = OfficialLog(repository)
         self._folder = folder
         self._staging = folder / staging.MODELS
         batch = batches.of_engine(layout.options_of(rmir))
@@ -145,11 +143,12 @@ class Deployment:
         name = layout.pipeline_directory(pipeline)
         model = self._begin(name)
         if model.is_new:
-            self._announce("self", name)
+            self._say.extract("self", name)
             with model.usage.measured():
                 folder = self._staging / name
                 writing.write_pipeline(self._rmir, pipeline, folder, self._target)
-            self._list_files(name)
+            self._say.copied(self._staging / name)
+            self._say.steps(self._directories(pipeline))
 
     def _begin(self, directory: str) -> StagedModel:
         deployed = self._repository / directory
@@ -161,7 +160,7 @@ class Deployment:
         )
         self._models[directory] = model
         if not model.is_new:
-            _log.warning(_SKIPPED, deployed, deployed)
+            self._say.skip(directory)
             (self._staging / directory).symlink_to(deployed.resolve())
         return model
 
@@ -169,14 +168,18 @@ class Deployment:
         self, pipeline: PipelineConfig, graph: layout.AcousticModel, model: StagedModel
     ) -> None:
         _log.info("Using %s", self._target.title)
-        self._announce(graph.directory, graph.directory)
+        obj_cls = str(self._rmir.metadata.get("obj_cls", "unknown"))
+        self._say.extract(graph.directory, graph.directory)
+        self._say.graph(graph.directory, obj_cls, graph.graph)
         folder = self._staging / graph.directory
         with model.usage.measured():
             if self._builder:
                 self._write_engine(self._builder, pipeline, graph)
             else:
                 writing.write_acoustic_model(self._source, pipeline, graph, folder, self._target)
-        self._list_files(graph.directory)
+        if self._builder:
+            self._say.engine(graph.directory)
+        self._say.copied(folder)
 
     def _write_engine(
         self, builder: EngineBuilder, pipeline: PipelineConfig, graph: layout.AcousticModel
@@ -189,18 +192,6 @@ class Deployment:
         """Return what an engine is built of: the source's graph in the target's precision."""
         path = self._source.graph(graph)
         return lower(path, self._target.precision, path.with_suffix(".lowered.onnx"))
-
-    def _announce(self, component: str, directory: str) -> None:
-        version = self._repository / directory / repositories.VERSION
-        _log.info("Extract_binaries for %s -> %s", component, version)
-
-    def _list_files(self, directory: str) -> None:
-        """Say what a model's version folder holds, as the official tool does."""
-        staged = self._staging / directory / repositories.VERSION
-        deployed = self._repository / directory / repositories.VERSION
-        files = {path.name: str(deployed / path.name) for path in sorted(staged.iterdir())}
-        _log.info("Printing copied artifacts:")
-        _log.info("%s", files)
 
     def _verify(self, pipeline: PipelineConfig) -> None:
         """Hold a pipeline's models against their source; those that all were there already ran."""
@@ -258,3 +249,13 @@ class Deployment:
         """Return what the report says of int8 weights, where they were tried."""
         entries = {one.pipeline: one.entry() for one in self._judgements}
         return {"int8": entries[pipeline.name]} if pipeline.name in entries else {}
+
+
+def allowed(target: Target, rmir: ArchiveReader) -> Target:
+    """Return a target in single precision where the pipeline was built with --nn.use_trt_fp32."""
+    if target.precision != FP16 or not layout.options_of(rmir).get("nn.use_trt_fp32"):
+        return target
+    _log.warning(
+        "%s was built with --nn.use_trt_fp32: its engines keep single precision", rmir.path.name
+    )
+    return replace(target, precision=FP32)

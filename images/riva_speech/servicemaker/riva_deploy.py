@@ -24,6 +24,7 @@ from riva_speech.archive import (
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
+from riva_speech.servicemaker.official_log import OfficialLog
 from riva_speech.servicemaker.targets import Accuracy, Target
 from riva_speech.sessions.onnx import check_cuda
 from riva_speech.staging import staging
@@ -179,8 +180,7 @@ def deploy(options: DeployOptions) -> None:
         raise UsageError(f"{options.repository} is not a folder, and the repository must be one")
     _check(options.target)
     options.repository.mkdir(parents=True, exist_ok=True)
-    _log.info("Writing Riva model repository to '%s'...", options.repository)
-    _log.info("The riva model repo target directory is %s", options.repository)
+    OfficialLog(options.repository).begin()
     models: list[dict[str, Any]] = []
     for source in options.sources:
         path, key = split_key(source)

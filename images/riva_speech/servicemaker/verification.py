@@ -81,10 +81,15 @@ class Recording:
             raise SpeechError(
                 f"the pipeline {config.name} does not run: {error}", hint=_BUILD_AGAIN
             ) from error
-        if not np.isfinite(result.confidence):
-            raise SpeechError(f"the pipeline {config.name} gives values that are no numbers")
         self.decoder = recognizer.decoding.name
         self._calls = {name: recorder.calls for name, recorder in recorders.items()}
+        if not np.isfinite(result.confidence) or self._has_given_no_numbers():
+            raise SpeechError(f"the pipeline {config.name} gives values that are no numbers")
+
+    def _has_given_no_numbers(self) -> bool:
+        given = (value for calls in self._calls.values() for _, outputs in calls
+                 for value in outputs.values())  # fmt: skip
+        return any(value.dtype.kind == "f" and np.isnan(value).any() for value in given)
 
     def largest_difference(self, folder: str, session: Session) -> float:
         """Give a deployed model what its source was given; return how far apart the outputs are.

@@ -153,6 +153,7 @@ def build(
     artifacts |= _of_options(source, acoustic, options, folder)
     metadata = {
         "pipeline": layout.NAME,
+        "obj_cls": source.metadata["obj_cls"],
         "weights": getattr(options, "nn.weights"),
         "engine": official.recorded(options),
         "pipelines": [one.to_mapping() for one in pipelines],
