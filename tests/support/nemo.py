@@ -180,6 +180,45 @@ def nemo_buffered_text(
     return " ".join(buffered.transcribe(round(chunk / stride), delay).split())
 
 
+def nemo_buffered_transducer_text(
+    model: Any, samples: NDArray[np.float32], *, chunk: float, padding: float
+) -> str:
+    """Run NeMo's buffers and encoder, and its greedy search over the steps that are kept.
+
+    The steps are those whose tokens NeMo's BatchedFrameASRRNNT keeps of each buffer. That class
+    searches every buffer from its beginning; here the search goes on from one to the next, as in
+    NeMo's newer streaming of transducers.
+    """
+    import torch  # noqa: PLC0415 - optional
+    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+        AudioFeatureIterator,
+        BatchedFrameASRRNNT,
+    )
+
+    stride = 0.01 * model.encoder.subsampling_factor
+    size, delay = round(chunk / stride), round((chunk + padding) / stride)
+    streaming = BatchedFrameASRRNNT(
+        model, frame_len=chunk, total_buffer=chunk + 2 * padding, batch_size=1
+    )
+    padded = np.pad(samples, (0, int(delay * stride * 16000)))
+    reader = AudioFeatureIterator(padded, chunk, streaming.raw_preprocessor, torch.device("cpu"))
+    streaming.set_frame_reader(reader, 0)
+    kept = []
+    with torch.no_grad():
+        while buffers := streaming.frame_bufferer.get_buffers_batch():
+            features = torch.from_numpy(np.array(buffers[0], np.float32))
+            encoded, length = model.encoder(
+                audio_signal=features, length=torch.tensor([features.shape[2]])
+            )
+            begin = int(length) - 1 - delay
+            kept.append(encoded[:, :, begin : begin + size])
+        steps = torch.cat(kept, 2)
+        (hypothesis,) = model.decoding.rnnt_decoder_predictions_tensor(
+            steps, torch.tensor([steps.shape[2]]), return_hypotheses=True
+        )
+    return " ".join(hypothesis.text.split())
+
+
 def nemo_stream(
     model: Any, samples: NDArray[np.float32], right: int
 ) -> tuple[list[NDArray[np.float32]], str]:
