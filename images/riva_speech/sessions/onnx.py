@@ -68,6 +68,14 @@ class OnnxSession:
         """The names of the inputs and of the outputs."""
         return {one.name for one in self._session.get_inputs()}, set(self._outputs)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input and output; -1 is any size."""
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        return {
+            tensor.name: tuple(size if isinstance(size, int) else -1 for size in tensor.shape)
+            for tensor in tensors
+        }
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model on named tensors and return its named outputs."""
         values = self._session.run(self._outputs, dict(inputs))

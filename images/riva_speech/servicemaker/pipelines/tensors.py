@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech.repository import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from riva_speech.asr.pipeline import AcousticConfig, PipelineConfig
 
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -79,3 +82,21 @@ def decoder_joint_tensors(acoustic: AcousticConfig, outcomes: int) -> tuple[Tens
         Tensor("output_states_2", "FP32", (layers, -1, width)),
     )
     return inputs, outputs
+
+
+def fitted(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], *, skip: int) -> Tensors:
+    """Return tensors with the sizes that a graph fixes in place of any.
+
+    Args:
+        tensors: What is known of them without the graph.
+        shapes: The graph's own shapes, -1 for any size; tensors that it lacks stay as they are.
+        skip: How many first dimensions of these are left out: 1 where that is the batch, else 0.
+    """
+    return tuple(_fitted(tensor, shapes.get(tensor.name, ())[skip:]) for tensor in tensors)
+
+
+def _fitted(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    if tensor.per_entry or len(sizes) != len(tensor.dims):
+        return tensor
+    dims = (size if one == -1 else one for one, size in zip(tensor.dims, sizes, strict=True))
+    return replace(tensor, dims=tuple(dims))

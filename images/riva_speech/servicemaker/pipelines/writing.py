@@ -27,7 +27,7 @@ from riva_speech.servicemaker.pipelines.layout import (
     acoustic_models,
     options_of,
 )
-from riva_speech.sessions.onnx import save_optimised
+from riva_speech.sessions.onnx import OnnxSession, save_optimised
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 from riva_speech.text.vocabulary import Vocabulary
 
@@ -140,10 +140,13 @@ def acoustic_config(
     """Say what a graph takes; the batch of a transducer's second one is its caller's affair."""
     name, backend, on_gpu = model.directory, target.backend, target.on_gpu
     outcomes = source.vocabulary(pipeline.acoustic.vocabulary_type).blank + 1
+    shapes = OnnxSession(source.graph(model), as_written=True).shapes()
     if model.parameter == loading.DECODER_JOINT_MODEL:
         inputs, outputs = tensors.decoder_joint_tensors(pipeline.acoustic, outcomes)
+        inputs, outputs = (tensors.fitted(some, shapes, skip=0) for some in (inputs, outputs))
         return ModelConfig(name, backend, 0, inputs, outputs, on_gpu=on_gpu)
     inputs, outputs = tensors.graph_tensors(pipeline, outcomes)
+    inputs, outputs = (tensors.fitted(some, shapes, skip=1) for some in (inputs, outputs))
     return ModelConfig(
         name, backend, batch.most, inputs, outputs, on_gpu=on_gpu, batching=batch.batching
     )
