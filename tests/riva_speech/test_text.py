@@ -118,6 +118,18 @@ def test_hints_come_before_inverse_normalisation(tmp_path: Path) -> None:
     assert (words[3].start_ms, words[3].end_ms) == (400, 700)
 
 
+@pytest.mark.grammars
+def test_hostile_phrases_do_no_harm(hints: SpeechHints) -> None:
+    """Brackets, null bytes, long words and thousands of phrases are only phrases."""
+    odd = ["[x] $MONTH", "\0 $MONTH", "\\ ] $MONTH", "ä" * 1000 + " $MONTH"]
+    many = [f"in {number} $MONTH" for number in range(5000)]
+
+    written = hints(["in", "may"], [*odd, "in $MONTH", *many])
+
+    assert [one.text for one in written] == ["in", "May"]
+    assert len(hints.relevant(many)) == 100
+
+
 def test_a_phrase_s_words_are_told_from_its_classes() -> None:
     """Only words can be listened for."""
     assert literal_parts("my code is $A b $C") == ["my code is", "b"]

@@ -118,7 +118,8 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
     other = word + pynini.accep("", weight=_WORD_COST)
     spoken = [_phrase(phrase, classes) for phrase in phrases]
     unit = pynini.union(other, *spoken)
-    return (unit + pynini.closure(pynini.accep(" ") + unit)).optimize()
+    # Not optimised: phrases come from clients, and that may take any amount of time.
+    return unit + pynini.closure(pynini.accep(" ") + unit)
 
 
 # Every byte but 0, which stands for none, and white space.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from riva_speech.text.rewriting import Rewriting
 
 # Clients send the same phrases again and again; each set of them becomes a transducer once.
-_REMEMBERED = 16
+_REMEMBERED = 4
+_MOST_PHRASES = 100
 # The parts that other programs put around phrases; no classes.
 _HELPERS = "$__"
 
@@ -62,8 +63,14 @@ class SpeechHints:
         return sorted(self._classes)
 
     def relevant(self, phrases: Sequence[str]) -> tuple[str, ...]:
-        """Return the phrases that hold a class of this model, each once."""
-        return tuple(dict.fromkeys(one for one in phrases if self._classes.keys() & one.split()))
+        """Return the phrases that hold a class of this model, each once.
+
+        Clients choose them, so no more than a hundred are, and none with a byte that ends strings.
+        """
+        found = dict.fromkeys(
+            one for one in phrases if self._classes.keys() & one.split() and "\0" not in one
+        )
+        return tuple(found)[:_MOST_PHRASES]
 
     def __call__(self, words: Sequence[str], phrases: Sequence[str]) -> Rewriting:
         """Return words with what the phrases' classes cover as one writes it."""
