@@ -21,10 +21,12 @@ from riva.client.argparse_utils import (
 )
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.server.realtime import new_session, streaming_config
 from riva_speech.server.requests import RequestError
+from riva_speech.server.session_keys import KEY_VARIABLE
 from riva_speech.server.transcriptions import read_form
 from support.audio import flac, ogg_opus, pcm16
 from support.certificates import make
@@ -121,8 +123,12 @@ def events_to_the_end(socket: ClientConnection) -> list[dict[str, Any]]:
     return [json.loads(text) for text in socket]
 
 
-def open_socket(address: str, query: str = "?intent=transcription") -> ClientConnection:
-    return connect(f"ws://{address}/v1/realtime{query}")
+def open_socket(
+    address: str,
+    query: str = "?intent=transcription",
+    subprotocols: list[Subprotocol] | None = None,
+) -> ClientConnection:
+    return connect(f"ws://{address}/v1/realtime{query}", subprotocols=subprotocols)
 
 
 def test_a_dialogue_tells_deltas_utterances_and_the_whole(
@@ -220,6 +226,33 @@ def eventually(check: Callable[[], bool], seconds: float) -> bool:
     while not (holds := check()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return holds
+
+
+def test_a_key_guards_realtime_sessions(
+    tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a key, sessions are posted for with it, and each secret opens one socket."""
+    monkeypatch.setenv(KEY_VARIABLE, "sesame")
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    sessions = f"http://{address}/v1/realtime/transcription_sessions"
+
+    with serving(tiny_repository, f"--http_port={port}"):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "sesam"}):
+            refused = requests.post(sessions, json={}, headers=headers, timeout=30)
+            assert refused.status_code == 401
+            assert "riva-realtime-mint" in refused.headers["www-authenticate"]
+        with pytest.raises(InvalidStatus):
+            open_socket(address)
+
+        minted = requests.post(sessions, json={}, headers={"X-API-Key": "sesame"}, timeout=30)
+        token = f"realtime-token.{minted.json()['client_secret']['value']}"
+        offered = [Subprotocol("realtime"), Subprotocol(token)]
+        with open_socket(address, subprotocols=offered) as socket:
+            assert socket.subprotocol == "realtime"
+        with pytest.raises(InvalidStatus):
+            open_socket(address, subprotocols=offered)
+        official(address, [bytes(100)], "--mint-api-key", "sesame")
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from riva_speech.server.realtime import SESSIONS_PATH, SOCKET_PATH, Realtime
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
 from riva_speech.server.scheduling import Scheduler
+from riva_speech.server.session_keys import KEY_VARIABLE
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
 from riva_speech.server.transcriptions import TRANSCRIPTIONS_PATH, Transcriptions
 from riva_speech.sessions.opening import opener
@@ -125,7 +127,7 @@ class Server:
         if self._options.tls:
             return Paths(routes(self._health, self._metrics))
         largest = self._options.max_message << 20
-        realtime = Realtime(self._service, largest)
+        realtime = Realtime(self._service, largest, os.environ.get(KEY_VARIABLE, "").strip())
         asked = {"/v1/realtime/health": realtime.health, **routes(self._health, self._metrics)}
         return Paths(
             get=asked,

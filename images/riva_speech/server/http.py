@@ -36,11 +36,12 @@ _JSON = "application/json"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a path answers."""
+    """What a path answers; ``headers`` are further lines of its head."""
 
     body: bytes
     kind: str = _JSON
     status: HTTPStatus = HTTPStatus.OK
+    headers: tuple[str, ...] = ()
 
 
 def json_answer(values: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
@@ -224,10 +225,11 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 def written(answer: Answer, *, with_body: bool = True) -> bytes:
     """Return the bytes of an answer."""
-    allow = "Allow: GET, HEAD\r\n" if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
+    allow = ("Allow: GET, HEAD",) if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else ()
+    further = "".join(f"{line}\r\n" for line in (*allow, *answer.headers))
     head = (
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
-        f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n{allow}"
+        f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n{further}"
         "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (answer.body if with_body else b"")

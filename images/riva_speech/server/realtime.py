@@ -11,6 +11,7 @@ import binascii
 import json
 import uuid
 from contextlib import aclosing
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -21,6 +22,7 @@ from riva.client.proto import riva_asr_pb2
 from riva_speech.server.http import Answer, Head, json_answer, written
 from riva_speech.server.recognition import RefusedError
 from riva_speech.server.requests import RequestError
+from riva_speech.server.session_keys import CHALLENGE, SUBPROTOCOL, SessionKeys
 from riva_speech.server.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -122,33 +124,46 @@ def _custom(given: object) -> object:
 class Realtime:
     """Serves realtime transcription by a recognition service."""
 
-    def __init__(self, service: RecognitionService, largest: int) -> None:
-        """Serve; a message of a client has at most ``largest`` bytes."""
+    def __init__(self, service: RecognitionService, largest: int, key: str = "") -> None:
+        """Serve who has the key, if there is one; a message has at most ``largest`` bytes."""
         self._service = service
         self._largest = largest
+        self._keys = SessionKeys(key)
 
     def health(self) -> Answer:
         """Answer who asks whether sockets are served."""
         return json_answer({"status": "healthy"})
 
-    async def mint(self, _: Head, __: bytes) -> Answer:
+    async def mint(self, head: Head, _: bytes) -> Answer:
         """Answer who posts for a session; what it shall be is said over the socket."""
-        return json_answer(new_session())
+        if not self._keys.may_mint(head.headers):
+            refusal = json_answer({"detail": "the key is not right"}, HTTPStatus.UNAUTHORIZED)
+            return replace(refusal, headers=(f"WWW-Authenticate: {CHALLENGE}",))
+        secret = {"value": self._keys.mint()} if self._keys.are_needed else None
+        return json_answer({**new_session(), "client_secret": secret})
 
     async def converse(
         self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Hold a conversation with one client."""
-        if parse_qs(head.query).get("intent") != [_INTENT]:
-            refusal = f"the intent of {SOCKET_PATH} is {_INTENT}"
+        if refusal := self._refusal(head):
             writer.write(written(json_answer({"detail": refusal}, HTTPStatus.FORBIDDEN)))
             await writer.drain()
             return
-        socket = WebSocket(reader, writer, self._largest)
+        spoken = SUBPROTOCOL if self._keys.are_needed else ""
+        socket = WebSocket(reader, writer, self._largest, subprotocol=spoken)
         if not await socket.accept(head.raw):
             return
         await _Dialogue(self._service, socket).run()
         await socket.close()
+
+    def _refusal(self, head: Head) -> str:
+        """Return why a request may open no socket; empty where it may."""
+        if parse_qs(head.query).get("intent") != [_INTENT]:
+            return f"the intent of {SOCKET_PATH} is {_INTENT}"
+        if not self._keys.may_open(head.headers):
+            return f"post to {SESSIONS_PATH} for a secret, and offer it as a subprotocol"
+        return ""
 
 
 class _Dialogue:

@@ -24,12 +24,18 @@ class WebSocket:
     """Sends and receives messages of text; pings and closing look after themselves."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, largest: int
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        largest: int,
+        *,
+        subprotocol: str = "",
     ) -> None:
         """Speak over a connection; a message has at most ``largest`` bytes."""
         self._reader = reader
         self._writer = writer
-        self._protocol = ServerProtocol(max_size=largest)
+        spoken = [subprotocol] if subprotocol else None
+        self._protocol = ServerProtocol(max_size=largest, subprotocols=spoken)
 
     async def accept(self, head: bytes) -> bool:
         """Answer the head of a request; return whether it began a conversation."""
