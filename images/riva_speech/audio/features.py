@@ -113,9 +113,8 @@ class LogMel:
 
     def of_frames(self, frames: NDArray[np.float32]) -> Features:
         """Turn windows of pre-emphasised samples, [t, win_length], into [n_mels, t]."""
-        spectrum = np.abs(np.fft.rfft(frames * self.window, n=self.config.n_fft, axis=1))
-        power = spectrum.astype(np.float32) ** np.float32(self.config.mag_power)
-        energies = self.filterbank @ power.T
+        spectrum = np.fft.rfft(frames * self.window, n=self.config.n_fft, axis=1)
+        energies = self.filterbank @ _power(spectrum, self.config.mag_power).T
         guard = np.float32(self.config.log_zero_guard)
         if self.config.log_zero_guard_type == "add":
             return np.log(energies + guard)
@@ -131,7 +130,7 @@ class LogMelStream:
 
     def __init__(self, extractor: LogMel) -> None:
         self._extractor = extractor
-        self._last_sample: np.float32 | None = None
+        self._last_sample = np.float32(0)
         self._half = extractor.config.win_length // 2
         # The first frame is centred on sample 0: what lies before it is silence.
         self._pending = np.zeros(self._half, np.float32)
@@ -157,8 +156,13 @@ class LogMelStream:
 
     def push(self, samples: Samples) -> None:
         """Take more samples, and compute nothing of them yet."""
-        self._pending = np.concatenate([self._pending, self._preemphasise(samples)])
-        self._received += len(samples)
+        if not len(samples):
+            return
+        kept, self._received = len(self._pending), self._received + len(samples)
+        grown = np.empty(kept + len(samples), np.float32)
+        grown[:kept] = self._pending
+        self._preemphasise(samples, grown[kept:])
+        self._pending = grown
 
     def end(self) -> None:
         """Make the last frames complete: nothing follows but silence."""
@@ -178,14 +182,22 @@ class LogMelStream:
         taken: NDArray[np.float32] = windows[:: config.hop_length][:count]
         return taken
 
-    def _preemphasise(self, samples: Samples) -> Samples:
-        """Apply y[i] = x[i] - a * x[i-1], where the signal's first sample stays as it is."""
-        if not len(samples):
-            return samples
-        first = np.float32(0) if self._last_sample is None else self._last_sample
-        previous = np.concatenate([[first], samples[:-1]]).astype(np.float32)
+    def _preemphasise(self, samples: Samples, out: Samples) -> None:
+        """Write y[i] = x[i] - a * x[i-1]; the signal's first sample stays as it is."""
+        factor = np.float32(self._extractor.config.preemphasis)
+        np.multiply(samples[:-1], -factor, out=out[1:])
+        out[0] = -factor * self._last_sample
+        out += samples
         self._last_sample = samples[-1]
-        return samples - np.float32(self._extractor.config.preemphasis) * previous
+
+
+def _power(spectrum: NDArray[np.complexfloating], exponent: float) -> NDArray[np.float32]:
+    """Return magnitudes to the power of ``exponent``; most models take squares: no root needed."""
+    if exponent == 2:  # noqa: PLR2004 - a square
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+    else:
+        power = np.abs(spectrum) ** exponent
+    return power.astype(np.float32, copy=False)
 
 
 def _compact(samples: Samples) -> Samples:

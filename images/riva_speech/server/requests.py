@@ -160,6 +160,8 @@ def ends_utterance(runtime_config: Mapping[str, str]) -> bool:
     Raises:
         RequestError: It asks for something else.
     """
+    if not runtime_config:
+        return False
     for key, value in runtime_config.items():
         if key != _FORCE_END:
             raise RequestError(
