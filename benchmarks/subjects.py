@@ -5,7 +5,7 @@
              depend on their values
 
 Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
-~/.cache/riva-qs/benchmarks; ours anew where the servicemaker has changed. Needs NeMo. To build
+~/.cache/riva-qs/benchmarks; ours anew where the export has changed. Needs NeMo. To build
 beforehand:
 
     python -m benchmarks.subjects digits large
@@ -41,9 +41,12 @@ _BUILD = (
 )
 
 
-# What decides what is built: where one of these changes, it is built anew.
+# What decides the graphs: where one of these changes, they are built anew.
 _PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
-_OUR_SOURCES = ("images/riva_speech/servicemaker", "images/riva_speech/sessions")
+_OUR_SOURCES = tuple(
+    f"images/riva_speech/servicemaker/{name}.py"
+    for name in ("families/ctc", "families/graphs", "families/streaming", "quantisation")
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,10 @@ def subject(name: str, weights: str) -> Subject:
 
 
 def _digest(sources: tuple[str, ...]) -> str:
-    """Return a short hash of files, and of the Python files of folders."""
+    """Return a short hash of files."""
     digest = hashlib.sha256(_MAKE_LARGE.encode())
     for source in sources:
-        path = ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
+        digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()[:8]
 
 
