@@ -21,12 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import IntegrityError, RivaQsError
 from quickstart.sources import SourceFile
-from quickstart.sources.network import (
-    StatusError,
-    detail_of,
-    goes_around_proxies,
-    network_error,
-)
+from quickstart.sources.failures import StatusError, detail_of, network_error
+from quickstart.sources.network import goes_around_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,8 @@ from quickstart.errors import (
 )
 from quickstart.sources import key as keys
 from quickstart.sources.account import Account
-from quickstart.sources.network import Network, StatusError, wait_of
+from quickstart.sources.failures import StatusError, wait_of
+from quickstart.sources.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,17 +18,26 @@ is relative to the location: `agent.py` does all of this inside a container.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quickstart.errors import ArtifactMissingError, IntegrityError, RivaQsError
+from quickstart.files import sha256, sync_folder
 from quickstart.store import locking
+from quickstart.store.contents import (
+    PARTIAL,
+    Plain,
+    copy,
+    described,
+    replace_by_link,
+    seal,
+    wrong,
+)
 from quickstart.store.unpack import is_inside, unpack
 
 if TYPE_CHECKING:
@@ -36,15 +45,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-Plain = dict[str, Any]  # a JSON object
-
-PARTIAL = ".partial"
 STAMP, LOCK_FILE = "stamp.json", "lock.json"
 FETCHED, KNOWN = "rmir/.fetched.json", "rmir/.known.json"
 _ARCHIVES = ("rmir/*.rmir", "prebuilt/*.tar.gz")
 _NEW_LINK = ".models-"
 _GONE = f"{PARTIAL}-gone-"
-_CHUNK = 1 << 20
 
 
 class Folder:
@@ -59,7 +64,7 @@ class Folder:
     def archives(self) -> list[Plain]:
         """Return the archives that are there, with their hashes."""
         paths = (path for pattern in _ARCHIVES for path in sorted(self.root.glob(pattern)))
-        return [_described(path, path.name) for path in paths if path.is_file()]
+        return [described(path, path.name) for path in paths if path.is_file()]
 
     def current(self) -> str:
         """Return the generation that `models` shows; empty for none.
@@ -104,7 +109,7 @@ class Folder:
         folder = self._folder(generation)
         try:
             files = self.stamp(generation).get("files", ())
-            return [text for file in files if (text := _wrong(folder / "models", file))]
+            return [text for file in files if (text := wrong(folder / "models", file))]
         except RivaQsError as error:
             return [error.message]
 
@@ -206,7 +211,7 @@ class Folder:
         path = self.root / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
-        got = _copy(stream, size, partial)
+        got = copy(stream, size, partial)
         if got != digest:
             partial.unlink()
             message = f"{relative} arrived with SHA-256 {got[:16]}... instead of {digest[:16]}..."
@@ -227,7 +232,7 @@ class Folder:
         if lost or not directories:
             what = ", ".join(lost) or "any model"
             raise RivaQsError(f"the deploy ended well, but did not make {what}", "its log is above")
-        stamp = {**_named(stamp), "previous": self.current(), "files": _sealed(folder / "models")}
+        stamp = {**_named(stamp), "previous": self.current(), "files": seal(folder / "models")}
         self._share(folder / "models", stamp["files"])
         (folder / STAMP).write_text(json.dumps(stamp, indent=2))
         (folder / LOCK_FILE).write_text(json.dumps(lock, indent=2, sort_keys=True))
@@ -303,8 +308,8 @@ class Folder:
         for file in files:
             path, twin = models / file["name"], known.get((file["size"], file["sha256"]))
             # A damaged twin must not spread.
-            if twin and file["size"] and not _wrong(twin.parent, {**file, "name": twin.name}):
-                _replace_by_link(path, twin)
+            if twin and file["size"] and not wrong(twin.parent, {**file, "name": twin.name}):
+                replace_by_link(path, twin)
             known[file["size"], file["sha256"]] = path
 
     def _shareable(self) -> Iterator[tuple[tuple[int, str], Path]]:
@@ -316,24 +321,6 @@ class Folder:
                     yield (file["size"], file["sha256"]), path
 
 
-def sha256(path: Path) -> str:
-    """Return the hash of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _place(name: str) -> str:
     """Return where an archive lies."""
     return f"{'prebuilt' if name.endswith('.tar.gz') else 'rmir'}/{name}"
@@ -343,11 +330,6 @@ def _upwards(path: Path) -> tuple[Path, ...]:
     """Return a path and the folders above it."""
     path = path.absolute()
     return (path, *path.parents)
-
-
-def _described(path: Path, name: str) -> Plain:
-    """Return a file with its size and hash."""
-    return {"name": name, "size": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _directories(models: Iterable[Plain]) -> list[str]:
@@ -363,49 +345,3 @@ def _named(stamp: Plain) -> Plain:
     created = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
     name = f"{created}-{nanoseconds:08x}"
     return {"schema_version": 1, **stamp, "generation": name, "created_at": created}
-
-
-def _sealed(models: Path) -> list[Plain]:
-    """Take the right to write from every file, since it may get links; return their hashes."""
-    paths = sorted(p for p in models.rglob("*") if p.is_file() and not p.is_symlink())
-    for path in paths:
-        with suppress(PermissionError):
-            path.chmod(path.stat().st_mode & 0o555)
-    return [_described(path, path.relative_to(models).as_posix()) for path in paths]
-
-
-def _replace_by_link(path: Path, twin: Path) -> None:
-    """Make a file a link to its twin, where the file system can."""
-    fresh = path.with_name(f"{path.name}{PARTIAL}")
-    with suppress(OSError):
-        os.link(twin, fresh)
-        fresh.replace(path)
-    # Where both were one file already, renaming leaves both names.
-    fresh.unlink(missing_ok=True)
-
-
-def _wrong(folder: Path, file: Plain) -> str:
-    """Return what is wrong with a file; empty for nothing."""
-    path = folder / file["name"]
-    try:
-        if path.stat().st_size != file["size"]:
-            return f"{file['name']} has {path.stat().st_size} bytes instead of {file['size']}"
-        return "" if sha256(path) == file["sha256"] else f"{file['name']} has other content"
-    except FileNotFoundError:
-        return f"{file['name']} is gone"
-
-
-def _copy(stream: BinaryIO, size: int, path: Path) -> str:
-    """Write `size` bytes of a stream to a file, and return their hash."""
-    digest = hashlib.sha256()
-    with path.open("wb") as sink:
-        while size:
-            chunk = stream.read(min(size, _CHUNK))
-            if not chunk:
-                raise IntegrityError(f"{path.name} was cut on its way", "try again")
-            digest.update(chunk)
-            sink.write(chunk)
-            size -= len(chunk)
-        sink.flush()
-        os.fsync(sink.fileno())
-    return digest.hexdigest()

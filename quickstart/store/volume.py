@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 _MODULES = (
     "errors",
+    "files",
     "platforms",
-    *(f"store/{n}" for n in ("agent", "folder", "locking", "unpack")),
+    *(f"store/{n}" for n in ("agent", "contents", "folder", "locking", "unpack")),
 )
 _PACKAGES = ("quickstart", "quickstart/store")
 _ROOT = "/data"

@@ -11,14 +11,13 @@ is tried again.
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 import shutil
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError, OutOfResourceError
+from quickstart.files import sha256, sync_folder
 from quickstart.transfer.limits import Limits
 from quickstart.transfer.partial import Partial, held
 from quickstart.transfer.ranges import Ledger, Mover, RangesIgnoredError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from quickstart.catalog import Artifact
     from quickstart.sources import Source, SourceFile
 
-_CHUNK = 1 << 20
 _SPARE = 64 << 20
 _FILES_AT_ONCE = 4
 _TICK = 0.1
@@ -219,24 +217,6 @@ def _verify(job: Job, got: str) -> None:
         f" {got[:16]}..., instead of {file.sha256[:16]}...",
         f"fetch it again; if it stays so, {came_from}",
     )
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def size_text(count: int) -> str:

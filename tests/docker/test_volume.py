@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quickstart.errors import IntegrityError, RivaQsError
+from quickstart.files import sha256
 from quickstart.store import locking
-from quickstart.store.folder import sha256
 from support.killing import Killer
 
 from .conftest import ARCHIVE, SAID, docker, hear, store_on

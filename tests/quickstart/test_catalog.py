@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quickstart import catalog, transfer
+from quickstart import catalog
 from quickstart.config import Settings, load
 from quickstart.errors import ArtifactMissingError, UnsupportedError, UsageError
+from quickstart.files import sha256
 from quickstart.sources import source_of
 
 
@@ -32,7 +33,7 @@ def test_packaged_artefacts_are_those_of_the_table() -> None:
     for artifact in catalog.table():
         if artifact.source == "embedded":
             path = Path(str(files("quickstart"))) / "artifacts" / artifact.file
-            assert (path.stat().st_size, transfer.sha256(path)) == (artifact.size, artifact.sha256)
+            assert (path.stat().st_size, sha256(path)) == (artifact.size, artifact.sha256)
 
 
 def test_own_archives_need_nothing_from_the_catalogue() -> None:

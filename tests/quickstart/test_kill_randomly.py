@@ -33,7 +33,7 @@ def real(bare: CommandLine, free_port: int) -> CommandLine:
 
 def offer(qs: CommandLine, number: int) -> None:
     """Let the settings ask for an archive that was not there before."""
-    from quickstart.store.folder import sha256  # noqa: PLC0415 - as the program hashes
+    from quickstart.files import sha256  # noqa: PLC0415 - as the program hashes
 
     for old in [*qs.folder.glob("v*.rmir"), *qs.location.glob("rmir/*.rmir")]:
         old.unlink()

@@ -20,8 +20,9 @@ from quickstart.errors import (
     UsageError,
 )
 from quickstart.sources import key
+from quickstart.sources.failures import network_error, shown, wait_of
 from quickstart.sources.http import HttpSource
-from quickstart.sources.network import Network, network_error, shown, wait_of
+from quickstart.sources.network import Network
 from quickstart.transfer.patience import Patience
 from support.fetching import LIMITS
 from support.ngc import Fault, Model, Ngc

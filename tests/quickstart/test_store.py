@@ -12,8 +12,8 @@ from quickstart import store as stores
 from quickstart.backends.base import Model
 from quickstart.config import Settings
 from quickstart.errors import ArtifactMissingError, RivaQsError
+from quickstart.files import sha256
 from quickstart.store import Stamp, Store, locking
-from quickstart.transfer import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

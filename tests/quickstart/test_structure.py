@@ -19,8 +19,8 @@ IMPORTERS = {
     "rich": {"console.py"},
     "grpc": {"bench/wire.py", "client.py"},
     "riva": {"bench/wire.py", "client.py"},
-    "requests": {"sources/network.py"},
-    "urllib3": {"sources/network.py"},
+    "requests": {"sources/network.py", "sources/failures.py"},
+    "urllib3": {"sources/network.py", "sources/failures.py"},
     "ngcsdk": {"sources/account.py"},
 }
 

@@ -9,6 +9,7 @@ import pytest
 from quickstart import transfer
 from quickstart.catalog import Artifact
 from quickstart.errors import ArtifactMissingError, IntegrityError, OutOfResourceError
+from quickstart.files import sha256
 from quickstart.sources import Body, SourceFile
 from quickstart.sources.embedded import EmbeddedSource
 
@@ -51,7 +52,7 @@ def test_a_file_arrives_whole_and_counted(source: EmbeddedSource, tmp_path: Path
     transfer.fetch(source, ARTIFACT, described(), target, seen.append)
     assert target.read_bytes() == DATA
     assert sum(seen) == len(DATA)
-    assert transfer.sha256(target) == described().sha256
+    assert sha256(target) == described().sha256
 
 
 @pytest.mark.parametrize("wrong", [described(b"other"), described(size=1)])
