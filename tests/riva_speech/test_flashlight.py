@@ -14,13 +14,13 @@ import riva.client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riva_speech.asr import flashlight
+from riva_speech.asr import flashlight, flashlight_decoder
 from riva_speech.asr.ctc import Hypothesis, read
+from riva_speech.asr.decoder_config import FlashlightConfig
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.peaks import Peaks
-from riva_speech.asr.pipeline import FlashlightConfig
 from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
@@ -263,10 +263,10 @@ def test_a_long_utterance_is_settled_piece_by_piece(
     """What is settled on the way is what a single search over all steps finds."""
     scores = speech(PIECES, 0, 600)
     way = decoding(PIECES, FlashlightConfig(), arpa)
-    assert len(scores) > 3 * flashlight._BLOCK_STEPS
+    assert len(scores) > 3 * flashlight_decoder._BLOCK_STEPS
 
     (pieces,) = decode(way, np.split(scores, range(7, len(scores), 7)))
-    monkeypatch.setattr(flashlight, "_BLOCK_STEPS", 10**6)
+    monkeypatch.setattr(flashlight_decoder, "_BLOCK_STEPS", 10**6)
     (whole,) = decode(way, [scores])
 
     assert pieces.words == whole.words

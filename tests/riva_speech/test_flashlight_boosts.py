@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from riva_speech.asr.ctc import read
+from riva_speech.asr.decoder_config import FlashlightConfig
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.options import Boost
-from riva_speech.asr.pipeline import FlashlightConfig
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 from support.language import Bigrams

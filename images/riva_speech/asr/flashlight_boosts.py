@@ -12,7 +12,7 @@ import numpy as np
 from flashlight.lib.text.decoder import LM, LMState
 
 from riva_speech.asr.boosting import CTC_LIMIT, Booster, BoostGraph, Walk
-from riva_speech.asr.flashlight import Setting
+from riva_speech.asr.flashlight_decoder import Setting
 from riva_speech.text.hints import literal_parts
 
 if TYPE_CHECKING:

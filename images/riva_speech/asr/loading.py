@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.asr.ctc import Decoding
-    from riva_speech.asr.pipeline import FlashlightConfig
+    from riva_speech.asr.decoder_config import FlashlightConfig
     from riva_speech.asr.writer import Writer
     from riva_speech.sessions import SessionOpener
 

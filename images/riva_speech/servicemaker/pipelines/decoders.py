@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riva_speech.asr import loading
-from riva_speech.asr.pipeline import DECODERS, TRANSDUCER_DECODER, DecoderConfig, FlashlightConfig
+from riva_speech.asr.decoder_config import (
+    DECODERS,
+    TRANSDUCER_DECODER,
+    DecoderConfig,
+    FlashlightConfig,
+)
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines.official import add_refused
