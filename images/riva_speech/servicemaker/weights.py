@@ -32,8 +32,10 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     import torch  # noqa: PLC0415 - takes long to import
 
     _refuse_deflated(path)
+    # Mapped weights take memory only where they are read, and can be given back.
+    mapped = zipfile.is_zipfile(path)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise _refused(reason) from error

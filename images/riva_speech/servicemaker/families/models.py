@@ -64,10 +64,14 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
 def _load(model: torch.nn.Module, loaded: Mapping[str, torch.Tensor]) -> None:
     """Load weights; those that NeMo computes may be missing, or be there without being asked for.
 
+    They take the places of the model's own, so that there are never two of each.
+
     Raises:
         ValueError: Others are.
     """
-    missing, unexpected = model.load_state_dict(loaded, strict=False)
+    kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    fitting = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in loaded.items()}
+    missing, unexpected = model.load_state_dict(fitting, strict=False, assign=True)
     wrong = [name for name in (*missing, *unexpected) if not name.startswith(_COMPUTED)]
     if wrong:
         raise ValueError(f"its weights do not fit its configuration: {', '.join(wrong[:5])}")
