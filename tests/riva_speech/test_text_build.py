@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import Boost, RequestOptions
+from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.results import RecognisedWord
 from riva_speech.asr.writer import Writer
 from riva_speech.errors import UnsupportedError
 from riva_speech.text import grammars
+from support.audio import babble
 from support.grammars import write_hints, write_itn
 from support.programs import run, succeed
 
@@ -125,3 +128,28 @@ def test_a_grammar_is_checked_when_the_pipeline_is_built(
     assert done.returncode == 9
     assert "TOKENIZE_AND_CLASSIFY" in done.stderr
     assert not (tmp_path / "out.rmir").exists()
+
+
+def test_what_a_request_wants_reaches_the_writer(tiny_repository: Path) -> None:
+    """Utterances, streams, partial results and finals are all written as their request says."""
+    asked = RequestOptions(verbatim=True, profanity_filter=True)
+    seen: list[tuple[RequestOptions, bool]] = []
+
+    def shout(
+        words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
+    ) -> tuple[RecognisedWord, ...]:
+        seen.append((options, is_final))
+        return tuple(replace(word, text=f"{word.text}!") for word in words)
+
+    for recognizer in load_recognizers(tiny_repository):
+        loud = replace(recognizer, results=replace(recognizer.results, write=shout))
+        said = recognizer.recognize(babble(3.0), asked).transcript
+        assert loud.recognize(babble(3.0), asked).transcript == said.replace(" ", "! ") + "!"
+        if isinstance(loud, StreamingRecognizer):
+            stream = loud.start(asked)
+            results = [*stream.accept(babble(3.0)), stream.finish()]
+            assert all(one.transcript.endswith("!") for one in results if one.words)
+
+    kept = [(options.verbatim, options.profanity_filter) for options, _ in seen]
+    assert set(kept) == {(True, True)}
+    assert {is_final for _, is_final in seen} == {True, False}
