@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 import riva.client
+from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
+from support.audio import babble, wav
+from support.client import Request, streaming_config
 from support.programs import serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from riva_speech.asr.loading import Recognizer
+    from support.client import Response
 
 DATA = Path(__file__).parents[1] / "data"
 QUICKSTART = Path(__file__).parents[2] / "quickstart"
@@ -71,3 +78,29 @@ def asr(uri: str) -> riva.client.ASRService:
 def recognizers(tiny_repository: Path) -> dict[str, Recognizer]:
     """The pipelines of that server, online and offline, without it."""
     return {one.config.type: one for one in load_recognizers(tiny_repository)}
+
+
+@pytest.fixture(scope="session")
+def quiet(uri: str) -> Future[list[Response]]:
+    """What is answered to a stream that says nothing for a minute, while other tests run."""
+    audio = wav(babble(3.3))
+
+    def messages() -> Iterator[Request]:
+        yield Request(streaming_config=streaming_config())
+        yield Request(audio_content=audio[: len(audio) // 2])
+        time.sleep(61)
+        yield Request(audio_content=audio[len(audio) // 2 :])
+
+    def hear() -> list[Response]:
+        with grpc.insecure_channel(uri) as channel:
+            stub = riva_asr_pb2_grpc.RivaSpeechRecognitionStub(channel)
+            return list(stub.StreamingRecognize(messages()))
+
+    return ThreadPoolExecutor(1).submit(hear)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_begins_first(request: pytest.FixtureRequest) -> None:
+    """The minute runs from the first test on, whichever that is, where it is waited for at all."""
+    if any("a_minute_of_silence" in item.name for item in request.session.items):
+        request.getfixturevalue("quiet")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import struct
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,32 +54,6 @@ def digits(digits_repository: Path) -> Iterator[str]:
     """The address of a server over a model that knows digits."""
     with serving(digits_repository) as (uri, _):
         yield uri
-
-
-@pytest.fixture(scope="module")
-def quiet(digits: str) -> Future[str]:
-    """What is heard by a stream that says nothing for a minute, while other tests run."""
-    audio = SAMPLE.read_bytes()
-
-    def messages() -> Iterator[Request]:
-        yield Request(streaming_config=streaming_config())
-        yield Request(audio_content=audio[: len(audio) // 2])
-        time.sleep(61)
-        yield Request(audio_content=audio[len(audio) // 2 :])
-
-    def hear() -> str:
-        with grpc.insecure_channel(digits) as channel:
-            stub = riva_asr_pb2_grpc.RivaSpeechRecognitionStub(channel)
-            return final_text(stub.StreamingRecognize(messages()))
-
-    return ThreadPoolExecutor(1).submit(hear)
-
-
-@pytest.fixture(autouse=True)
-def _quiet_begins_first(request: pytest.FixtureRequest) -> None:
-    """The minute runs from the first test on, whichever that is, where it is waited for at all."""
-    if any("a_minute_of_silence" in item.name for item in request.session.items):
-        request.getfixturevalue("quiet")
 
 
 def finals(printed: str, mark: str = "## ") -> str:
@@ -309,11 +282,6 @@ def test_coroutines_are_served_too(digits: str) -> None:
 
     assert [text.split() for text in (*texts, whole)] == [TEXT.split()] * 4
     assert count == 2
-
-
-def test_a_stream_outlives_a_minute_of_silence(quiet: Future[str]) -> None:
-    """Nothing is sent for longer than proxies and servers like; then the stream goes on."""
-    assert quiet.result(timeout=120).split() == TEXT.split()
 
 
 def test_a_future_gives_what_the_call_does(digits: str) -> None:

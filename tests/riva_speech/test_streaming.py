@@ -22,6 +22,7 @@ from support.client import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
     from support.client import Response
 
@@ -123,6 +124,16 @@ def test_what_a_runtime_config_cannot_be_is_refused(asr: riva.client.ASRService)
     ):
         code, text = refusal(call)
         assert (code, "runtime_config" in text) == (INVALID, True)
+
+
+def test_a_stream_outlives_a_minute_of_silence(
+    asr: riva.client.ASRService, quiet: Future[list[Response]]
+) -> None:
+    """Nothing is sent for longer than proxies and servers like; then the stream goes on."""
+    data = wav(SAMPLES)
+    expected = stream(asr, cut(data, len(data) // 2 + 1))
+
+    assert final_text(quiet.result(timeout=120)) == final_text(expected)
 
 
 def test_ids_are_echoed_by_every_response(asr: riva.client.ASRService) -> None:
