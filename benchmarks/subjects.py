@@ -5,8 +5,8 @@
              depend on their values
 
 Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
-~/.cache/riva-qs/benchmarks; ours anew where the export has changed. Needs NeMo. To build
-beforehand:
+~/.cache/riva-qs/benchmarks; ours anew where the export has changed. A build that was interrupted
+goes on with the step that it was at. Needs NeMo. To build beforehand:
 
     python -m benchmarks.subjects digits large
 """
@@ -33,7 +33,8 @@ import sys
 from pathlib import Path
 from support.checkpoints import Architecture, save_checkpoint
 size = {"width": 512, "layers": 17, "heads": 8, "channels": 256}
-save_checkpoint(Architecture(cache_aware=True, bpe=True, **size), Path(sys.argv[1]))
+architecture = Architecture(cache_aware=True, bpe=True, **size)
+save_checkpoint(architecture, Path(sys.argv[1]), talkative=False)
 """
 _BUILD = (
     *("--name=subject", "--language_code=en-US"),
@@ -51,16 +52,11 @@ _OUR_SOURCES = tuple(
 
 @dataclass(frozen=True)
 class Subject:
-    """One model with one kind of weights: NeMo's folder, and ours."""
+    """One model with one kind of weights: NeMo's folder, and the repository that we serve."""
 
     theirs: Path
-    ours: Path
+    repository: Path
     weights: str
-
-    @property
-    def repository(self) -> Path:
-        """What our server serves."""
-        return self.ours / f"models-{self.weights}"
 
     def peer(self, kind: str) -> Path:
         """Return the folder of NeMo's own graph; `kind` is offline or streaming."""
@@ -77,9 +73,11 @@ def subject(name: str, weights: str) -> Subject:
     root = Path(os.environ.get("RIVA_BENCHMARKS", "~/.cache/riva-qs/benchmarks")).expanduser()
     theirs = root / f"{name}-{_digest(_PEERS_SOURCES)}"
     _made(theirs, lambda folder: _build_theirs(name, folder))
-    ours = root / f"{theirs.name}-ours-{_digest(_OUR_SOURCES)}"
-    _made(ours, lambda folder: _build_ours(theirs / "model.nemo", folder))
-    return Subject(theirs, ours, weights)
+    exported = root / f"{theirs.name}-riva-{_digest(_OUR_SOURCES)}"
+    _made(exported, lambda folder: _convert(theirs / "model.nemo", folder))
+    ours = root / f"{exported.name}-{weights}"
+    _made(ours, lambda folder: _deploy(exported / "model.riva", weights, folder))
+    return Subject(theirs, ours / "models", weights)
 
 
 def _digest(sources: tuple[str, ...]) -> str:
@@ -112,18 +110,19 @@ def _build_theirs(name: str, folder: Path) -> None:
     _run("-m", "benchmarks.peer_models", checkpoint, folder / "peers")
 
 
-def _build_ours(checkpoint: Path, folder: Path) -> None:
-    exported = folder / "model.riva"
-    _run("-m", "riva_speech.servicemaker.nemo2riva", checkpoint, "--out", exported)
-    for weights in WEIGHTS:
-        rmir = folder / f"{weights}.rmir"
-        options = (*_BUILD, f"--nn.weights={weights}")
-        build = "riva_speech.servicemaker.riva_build"
-        _run("-m", build, "speech_recognition", rmir, exported, *options)
-        deploy = "riva_speech.servicemaker.riva_deploy"
-        _run("-m", deploy, rmir, folder / f"models-{weights}")
-        rmir.unlink()
-    exported.unlink()
+def _convert(checkpoint: Path, folder: Path) -> None:
+    program = "riva_speech.servicemaker.nemo2riva"
+    _run("-m", program, checkpoint, "--out", folder / "model.riva")
+
+
+def _deploy(exported: Path, weights: str, folder: Path) -> None:
+    rmir = folder / "model.rmir"
+    options = (*_BUILD, f"--nn.weights={weights}")
+    _run(
+        "-m", "riva_speech.servicemaker.riva_build", "speech_recognition", rmir, exported, *options
+    )
+    _run("-m", "riva_speech.servicemaker.riva_deploy", rmir, folder / "models")
+    rmir.unlink()
 
 
 def _run(*arguments: object) -> None:
@@ -144,4 +143,5 @@ def _run(*arguments: object) -> None:
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or SUBJECTS:
-        print(subject(wanted, "fp32").ours)
+        for kind in WEIGHTS:
+            print(subject(wanted, kind).repository)

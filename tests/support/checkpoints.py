@@ -83,8 +83,10 @@ TRANSDUCERS = {
 DURATIONS = [0, 1, 2, 3, 4]
 
 
-def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) -> None:
-    """Make a model with random weights and save it as a ``.nemo``."""
+def save_checkpoint(
+    architecture: Architecture, path: Path, *, seed: int = 0, talkative: bool = True
+) -> None:
+    """Make a model with random weights, ``talkative`` as above, and save it as a ``.nemo``."""
     import torch  # noqa: PLC0415 - comes with the extra nemo
     from nemo.collections.asr import models  # noqa: PLC0415
     from nemo.utils import logging as nemo_log  # noqa: PLC0415
@@ -101,7 +103,8 @@ def save_checkpoint(architecture: Architecture, path: Path, *, seed: int = 0) ->
         warnings.simplefilter("ignore")
         model = getattr(models, architecture.class_name)(cfg=OmegaConf.create(config))
         with torch.no_grad():
-            _make_talkative(model, architecture)
+            if talkative:
+                _make_talkative(model, architecture)
         with open_dict(model.cfg):  # transcribe looks for it in the checkpoint
             model.cfg.validation_ds = {"manifest_filepath": None}
         model.eval().save_to(str(path))
