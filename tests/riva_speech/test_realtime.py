@@ -191,6 +191,20 @@ def test_what_cannot_be_is_an_error_event_and_the_end(
     assert said in events[-1]["error"]["message"]
 
 
+def test_audio_does_not_pile_up(tiny_repository: Path) -> None:
+    """What is appended and never committed has a limit, that of a message."""
+    port = free_port()
+    piece = base64.b64encode(bytes(700_000)).decode()
+    options = (f"--http_port={port}", "--max-message=1")
+    with serving(tiny_repository, *options), open_socket(f"127.0.0.1:{port}") as socket:
+        session_of(socket, input_audio_format="pcm16")
+        for _ in range(2):
+            socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": piece}))
+        (told,) = events_to_the_end(socket)
+
+    assert "wait for a commit" in told["error"]["message"]
+
+
 def test_sockets_have_an_intent(address: str) -> None:
     """Without it the handshake is forbidden, as by NVIDIA's server."""
     for query in ("", "?intent=synthesize"):

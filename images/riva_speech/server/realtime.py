@@ -154,7 +154,7 @@ class Realtime:
         socket = WebSocket(reader, writer, self._largest, subprotocol=spoken)
         if not await socket.accept(head.raw):
             return
-        await _Dialogue(self._service, socket).run()
+        await _Dialogue(self._service, socket, self._largest).run()
         await socket.close()
 
     def _refusal(self, head: Head) -> str:
@@ -169,9 +169,10 @@ class Realtime:
 class _Dialogue:
     """One client's events, and the answers to them."""
 
-    def __init__(self, service: RecognitionService, socket: WebSocket) -> None:
+    def __init__(self, service: RecognitionService, socket: WebSocket, largest: int) -> None:
         self._service = service
         self._socket = socket
+        self._largest = largest
         self._session = new_session()
         self._audio = bytearray()
         self._runtime: dict[str, str] = {}
@@ -234,6 +235,8 @@ class _Dialogue:
             self._runtime |= {str(key): str(value) for key, value in runtime.items()}
         except (AttributeError, TypeError, binascii.Error):
             raise RequestError("Error: audio is base64, and runtime_config an object.") from None
+        if len(self._audio) > self._largest:
+            raise RequestError(f"Error: more than {self._largest} bytes wait for a commit.")
 
     async def _report(self, answer: riva_asr_pb2.StreamingRecognizeResponse) -> None:
         for result in answer.results:
