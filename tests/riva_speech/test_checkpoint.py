@@ -335,6 +335,32 @@ def test_honest_weights_load(tmp_path: Path) -> None:
         assert torch.equal(loaded["b"], tensor.t())
 
 
+@pytest.mark.nemo
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("encoder", {"n_layers": 2, "d_model": 4096}),
+        ("encoder", {"n_layers": 500_000, "d_model": 16}),
+        ("encoder", {"pos_emb_max_len": 10_000_000}),
+        ("encoder", {"pos_emb_max_len": 200_000}),
+        ("encoder", {"jasper": [{"filters": 1 << 40}]}),
+        ("decoder", {"prednet": {"pred_hidden": 8192}}),
+    ],
+)
+def test_no_model_is_built_that_the_weights_cannot_fill(
+    section: str, values: dict[str, Any]
+) -> None:
+    """NeMo would take the memory first, and look at the weights later."""
+    import torch  # noqa: PLC0415 - optional
+
+    honest = {"encoder": {"n_layers": 2, "d_model": 16}, "decoder": {"num_classes": 28}}
+    loaded = {"x": torch.zeros(10_000)}
+    weights.refuse_giants(honest, loaded)
+
+    with pytest.raises(DamagedArchiveError, match="larger model than its 10000 weights"):
+        weights.refuse_giants({**honest, section: {**honest[section], **values}}, loaded)
+
+
 def array_file(path: Path, header: dict[str, object], content: bytes) -> Path:
     """Write a ``.npz`` whose array ``x`` has any header and any bytes."""
     text = repr(header).encode().ljust(117) + b"\n"

@@ -7,18 +7,20 @@ inflate; a tensor is a view of its bytes, and may claim any shape over a single 
 from __future__ import annotations
 
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
 
 # Tied tensors are stored once, and NeMo's models tie few.
 _MOST_TIED = 2
+# No number in a description of a model's modules is as large, nor do its positions reach as far.
+_MOST, _MOST_POSITIONS = 1_000_000, 100_000
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
@@ -43,6 +45,50 @@ def load(path: Path) -> dict[str, torch.Tensor]:
         raise _refused("they are no state dict")
     _refuse_views(weights, path.stat().st_size)
     return weights
+
+
+def refuse_giants(config: Mapping[str, Any], loaded: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a configuration of a larger model than there are weights for.
+
+    NeMo allocates a model before it looks at the weights, so a few characters in a checkpoint could
+    take all of a machine's memory.
+
+    Raises:
+        DamagedArchiveError: Its numbers are too large.
+    """
+    largest = max(_numbers(config), default=0)
+    positions = max(_numbers(config.get("encoder", {}).get("pos_emb_max_len", 0)), default=0)
+    there = sum(tensor.numel() for tensor in loaded.values())
+    if largest > _MOST or positions > _MOST_POSITIONS or _fewest_weights(config) > there:
+        raise DamagedArchiveError(
+            f"the checkpoint's configuration asks for a larger model than its {there} weights make"
+        )
+
+
+def _numbers(value: object) -> Iterator[int]:
+    """Yield every whole number of a configuration."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, int):
+        yield value
+
+
+def _fewest_weights(config: Mapping[str, Any]) -> int:
+    """Return fewer weights than any encoder or prediction network of these sizes has."""
+    encoder = config.get("encoder", {})
+    prediction = config.get("decoder", {}).get("prednet", {})
+    sizes = (
+        (encoder.get("n_layers"), encoder.get("d_model")),
+        (prediction.get("pred_rnn_layers", 1), prediction.get("pred_hidden")),
+    )
+    return sum(
+        layers * width * width
+        for layers, width in sizes
+        if isinstance(layers, int) and isinstance(width, int)
+    )
 
 
 def _refuse_deflated(path: Path) -> None:

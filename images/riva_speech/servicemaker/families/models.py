@@ -42,8 +42,10 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
     from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415 - as above
 
     nemo_log.setLevel(logging.ERROR)
-    config = OmegaConf.create(trusted_config(checkpoint))
+    trusted = trusted_config(checkpoint)
     loaded = weights.load(checkpoint.weights)
+    weights.refuse_giants(trusted, loaded)
+    config = OmegaConf.create(trusted)
     try:
         model = getattr(models, checkpoint.class_name)(cfg=config)
         _load(model, loaded)
