@@ -132,7 +132,7 @@ def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfi
     if features.normalize != "NA" or not _is_causal(encoder):
         return
     for left, right in encoder.att_context_size_all:
-        if left < 0 or right < 0:
+        if left < 1 or right < 0:
             continue
         encoder.set_default_att_context_size([left, right])
         geometry = encoder.streaming_cfg

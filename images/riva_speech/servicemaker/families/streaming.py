@@ -104,20 +104,17 @@ class Step(nn.Module):
         self.projection = encoder.out_proj
         self.head = head
         self.register_buffer("old_bias", _newest_allowed(geometry.cached))
-        chunks = _chunk_bias(config.att_context_size, geometry)
-        # Where the context is a multiple of the chunk, every step reaches all that is cached.
-        self.reaches_all = not chunks.any()
-        self.register_buffer("chunk_bias", chunks)
 
     def forward(
         self, audio_signal: Tensor, length: Tensor, attention: Tensor, time: Tensor, cached: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return the outputs of NeMo's exported step; shapes are those of ``caches``."""
+        """Return the outputs of NeMo's exported step; shapes are those of ``caches``.
+
+        The context is a whole number of chunks, so a chunk reaches all of its cache and itself.
+        """
         x, encoded_length, new_bias = self.subsampling(audio_signal, length)
         x = x * self.scale if self.scale != 1 else x
         bias = torch.cat([_row(self.old_bias, cached), new_bias], dim=1)[:, None, None]
-        if not self.reaches_all:
-            bias = bias + self.chunk_bias
         heard, times = attention.unbind(1), time.unbind(1)
         new_heard, new_times = [], []
         for number, layer in enumerate(self.layers):
@@ -332,17 +329,6 @@ def _positions(encodings: Any, geometry: Geometry) -> Tensor:  # noqa: ANN401 - 
     middle = encodings.pe.shape[1] // 2
     found: Tensor = encodings.pe[0, middle - farthest : middle - farthest + count]
     return found
-
-
-def _chunk_bias(context: tuple[int, int], geometry: Geometry) -> Tensor:
-    """Return what hides keys of chunks that a chunk does not reach, [steps, cached + steps].
-
-    Chunks are counted from the oldest cached step, as NeMo does.
-    """
-    chunk = context[1] + 1
-    chunks = torch.arange(geometry.cached + geometry.steps) // chunk
-    distance = chunks[geometry.cached :, None] - chunks
-    return _bias((distance >= 0) & (distance <= context[0] // chunk))
 
 
 def _newest_allowed(count: int) -> Tensor:
