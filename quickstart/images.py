@@ -28,7 +28,10 @@ LABEL = "riva-qs.variant"
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table of base images, `bases.json`."""
+    """One row of the table of base images, `bases.json`.
+
+    `packages` are arguments of pip for what this variant has besides the engine.
+    """
 
     name: str
     platform: str
@@ -36,6 +39,7 @@ class Variant:
     builder: str
     runtime: str
     onnxruntime: str
+    packages: str = ""
 
     @property
     def image(self) -> str:
@@ -140,6 +144,7 @@ def options(variant: Variant, bases: Bases, tag: str) -> dict[str, Any]:
         "BUILDER": bases.builder or variant.builder,
         "RUNTIME": runtime,
         "ONNXRUNTIME": variant.onnxruntime,
+        "PACKAGES": variant.packages,
         "VERSION": __version__,
     }
     return {

@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import riva.client
+
+from quickstart import catalog
 
 from .conftest import SAID, docker, free_port, hear, until_ready
 from .conftest import SPEECH as IMAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
@@ -150,6 +155,28 @@ def test_a_server_that_does_not_drain(serving: Place) -> None:
     time.sleep(1)
     assert "killed the server" in serving.ok("stop")
     assert serving("status").returncode == 6
+
+
+def test_stop_lets_an_open_stream_end(serving: Place) -> None:
+    """A stream that is open when stop is asked for goes on to its end, and gets its words."""
+    audio, stops = catalog.sample().read_bytes(), list[subprocess.Popen[str]]()
+
+    def chunks() -> Iterator[bytes]:
+        for number, start in enumerate(range(0, len(audio), 16384)):
+            yield audio[start : start + 16384]
+            if number == 1:
+                stops.append(serving.popen("stop"))
+                time.sleep(2)
+
+    config = riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1)
+    service = riva.client.ASRService(riva.client.Auth(uri=f"127.0.0.1:{serving.port}"))
+    answers = service.streaming_response_generator(
+        chunks(), riva.client.StreamingRecognitionConfig(config=config)
+    )
+    final = [r for answer in answers for r in answer.results if r.is_final]
+    assert " ".join(r.alternatives[0].transcript.strip() for r in final) == SAID
+    said, rest = stops[0].communicate(timeout=60)
+    assert "it drained first" in said, rest
 
 
 def test_out_of_memory(deployed: Place) -> None:

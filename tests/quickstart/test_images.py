@@ -32,6 +32,19 @@ def test_requirements_are_those_of_the_engine() -> None:
     assert {line for line in text.splitlines() if line and not line.startswith("#")} == wanted
 
 
+def test_the_servicemaker_variant_has_what_nemo2riva_needs() -> None:
+    """It installs the extra `nemo`, and stands on what the variant `cpu` does."""
+    row, plain = images.choose("servicemaker", ""), images.choose("cpu", "")
+    wanted = set(PROJECT["optional-dependencies"]["nemo"]) - {"riva-qs[engine]"}
+    assert wanted <= set(row.packages.split())
+    assert (row.runtime, row.builder, row.onnxruntime) == (
+        plain.runtime,
+        plain.builder,
+        plain.onnxruntime,
+    )
+    assert images.options(row, images.Bases(), "")["buildargs"]["PACKAGES"] == row.packages
+
+
 def test_images_hold_every_program_of_the_engine() -> None:
     """What a wheel installs of the engine, an image does too."""
     own = {name: at for name, at in PROJECT["scripts"].items() if at.startswith("riva_speech")}

@@ -170,7 +170,8 @@ def _export(source: Checkpoint, folder: Path, head: str, options: ConvertOptions
     if find_spec("nemo") is None:
         raise UnsupportedError(
             "nemo2riva needs NeMo, which is not installed",
-            hint="install the extra: pip install 'riva-qs[nemo]'",
+            hint="pip install 'riva-qs[nemo]', or take the image that"
+            " `riva-qs image build --variant servicemaker` makes",
         )
     _quiet_telemetry()
     from riva_speech.servicemaker.families import ctc, transducer  # noqa: PLC0415 - as NeMo
