@@ -33,7 +33,7 @@ def searched(server: Server, limit: int) -> tuple[int, int]:
     return server.low, tries
 
 
-@given(st.integers(0, 900), st.lists(st.floats(0.7, 1.4), max_size=2))
+@given(st.integers(0, 700), st.lists(st.floats(0.7, 1.4), max_size=2))
 def test_the_search_finds_the_most_that_hold(limit: int, drift: list[float]) -> None:
     """In every round, near the limit of that round: within a sixteenth, and never above it."""
     server = Server("x", Silent(), Running("", os.getpid()))
