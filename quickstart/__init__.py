@@ -8,8 +8,9 @@ The flow is the list of modules, read from left to right:
     ... -> running server -> ready -> answers
            backends/         health.py  client.py
 
-`deployment.py` (init) and `lifecycle.py` (start to clean) hold the order of these steps, `fit.py`
-says whether it fits, `upkeep.py` and `bundle/` are what is done between two deploys, `cli.py` has
+`deployment.py` (init) and `lifecycle.py` (start to clean) hold the order of these steps,
+`planning.py` says what init will do, `fit.py` whether it fits, and `lock_file.py` how to do the
+same once more; `upkeep.py` and `bundle/` are what is done between two deploys, `cli.py` has
 the commands, `console.py` all output and `errors.py` everything that can go wrong. This half runs
 programs and reads their files; it never imports the engine, and nothing numeric.
 """

@@ -27,11 +27,12 @@ def init(
 ) -> None:
     """Fetch the models that the settings ask for, and deploy them."""
     from quickstart import deployment
+    from quickstart import lock_file as locks
 
     suite = session.suite()
     lock: dict[str, Any] | None = None
     if lock_file or locked:
-        lock = deployment.read_lock(suite, lock_file)
+        lock = locks.read_lock(suite, lock_file)
     session.show(deployment.init(suite, dry_run=dry_run, lock=lock))
 
 
