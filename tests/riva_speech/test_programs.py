@@ -310,3 +310,27 @@ def test_build_deploy_and_serve_need_neither_nemo_nor_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from riva_speech import programs
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("riva_speech."):
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Impatient())
+getattr(programs, sys.argv[1])()
+"""
+
+
+@pytest.mark.parametrize("name", ["nemo2riva", "riva_build", "riva_deploy", "start_riva"])
+def test_an_interrupt_while_a_program_is_imported_is_no_traceback(name: str) -> None:
+    """Ctrl-C before a program has begun ends it as any later one does."""
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, name]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
