@@ -177,8 +177,10 @@ def test_buffered_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -
             heard = result.transcript
 
     assert expected.startswith(as_nemo_writes(heard))
-    assert heard or len(samples) < 4 * 16000
-    assert stream.finish().transcript.startswith(heard)
+    last = stream.finish().transcript
+    assert last.startswith(heard)
+    # A model with random weights may say so little that all of it comes at the end.
+    assert last or len(samples) < 4 * 16000
 
 
 def test_a_buffered_stream_is_heard_to_its_end(pair: Pair) -> None:
