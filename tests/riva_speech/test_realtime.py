@@ -372,3 +372,13 @@ def test_any_body_is_read_as_a_form_or_not(body: bytes, kind: str) -> None:
     """A form's reader takes whatever comes."""
     for one in (kind, "multipart/form-data; boundary=x"):
         assert isinstance(read_form(one, body), dict)
+
+
+def test_hostile_forms_take_no_time() -> None:
+    """No body keeps the loop that answers everybody for longer than its length explains."""
+    for line in (b"content-disposition:", b"content-disposition:\n", b"content-disposition:; \t"):
+        body = b"--x\r\n" + line * 50_000 + b"\r\n\r\nvalue"
+        began = time.process_time()
+        assert read_form("multipart/form-data; boundary=x", body) == {}
+        assert time.process_time() - began < 30
+    assert read_form("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n" * 2_000) == {}

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
 _METHOD = "Transcriptions"
 _FORM = re.compile(r'multipart/form-data\s*;.*?boundary="?([^";]+)"?', re.IGNORECASE)
-_NAME = re.compile(rb'content-disposition:[^\r\n]*?;\s*name="([^"]*)"', re.IGNORECASE)
+# Tied to the beginning of a line: a body that repeats it on one would take hours to be searched.
+_NAME = re.compile(rb'(?im)^content-disposition:[^\r\n]*?;[ \t]*name="([^"]*)"')
+# Forms have a handful; each costs more time than its bytes.
+_MOST_PARTS = 1000
 _END_OF_HEAD = b"\r\n\r\n"
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
@@ -34,7 +37,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, bytes]:
         return {}
     mark = b"\r\n--" + found.group(1).encode("latin-1")
     fields = {}
-    for part in (b"\r\n" + body).split(mark)[1:]:
+    for part in (b"\r\n" + body).split(mark, _MOST_PARTS)[1:]:
         head, separator, value = part.partition(_END_OF_HEAD)
         if separator and (name := _NAME.search(head)):
             fields[name.group(1).decode("latin-1")] = value
