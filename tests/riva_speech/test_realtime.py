@@ -165,6 +165,14 @@ def test_a_dialogue_tells_deltas_utterances_and_the_whole(
         ({"endpointing_config": {"stop_threshold": 7}}, ["append"], "endpointing_config"),
         ({"speaker_diarization": {"enable_speaker_diarization": True}}, ["append"], "diarization"),
         ({}, ['{"type": "input_audio_buffer.append", "audio": "%%%"}'], "audio is base64"),
+        ({}, ['{"type": "input_audio_buffer.append", "audio": "\u00e9"}'], "audio is base64"),
+        (
+            {},
+            ['{"type": "input_audio_buffer.append", "runtime_config": {"\\ud800": "x"}}'],
+            "runtime_config key",
+        ),
+        ({"input_audio_format": "g711_ulaw"}, [], "input_audio_format is one of none, pcm16"),
+        ({"x" * 600_000: "", "y" * 600_000: ""}, [], "a session has at most"),
         ({}, ['{"type": "nonsense"}'], "event 'nonsense' is not known"),
         ({}, ["[1, 2"], "an event is an object of JSON"),
         (

@@ -7,7 +7,6 @@ each ``commit`` is one message of a stream.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import uuid
 from contextlib import aclosing
@@ -21,7 +20,7 @@ from riva.client.proto import riva_asr_pb2
 
 from riva_speech.server.http import Answer, Head, json_answer, written
 from riva_speech.server.recognition import RefusedError
-from riva_speech.server.requests import RequestError
+from riva_speech.server.requests import RequestError, ends_utterance
 from riva_speech.server.session_keys import CHALLENGE, SUBPROTOCOL, SessionKeys
 from riva_speech.server.websocket import WebSocket
 
@@ -38,6 +37,10 @@ _METHOD = "Realtime"
 _ITEM = "conversation.item.input_audio_transcription"
 _MIN_CHUNK_SECONDS = 0.08
 _SHOWN = 200
+_PCM = "pcm16"
+_FORMATS = ("none", _PCM)
+# Characters that a session may have, once it is written down: more than 10,000 phrases take.
+_LARGEST_SESSION = 1 << 20
 
 
 def new_session() -> dict[str, Any]:
@@ -90,7 +93,9 @@ def streaming_config(session: dict[str, Any]) -> riva_asr_pb2.StreamingRecogniti
     if boosting["enable_word_boosting"]:
         config["speech_contexts"] = boosting["word_boosting_list"]
     # Files say themselves what they are; what a client adds of its microphone is not of them.
-    if wanted["input_audio_format"] != "none":
+    if wanted["input_audio_format"] not in _FORMATS:
+        raise RequestError(f"Error: input_audio_format is one of {', '.join(_FORMATS)}.")
+    if wanted["input_audio_format"] == _PCM:
         config |= {"encoding": "LINEAR_PCM", "sample_rate_hertz": params["sample_rate_hz"]}
     sent = riva_asr_pb2.StreamingRecognitionConfig(interim_results=True)
     try:
@@ -225,16 +230,20 @@ class _Dialogue:
         if not isinstance(wanted, dict):
             raise RequestError("Error: an update has a session.")
         self._session = _merged(self._session, wanted)
+        _check_size(self._session)
         streaming_config(self._session)
         await self._tell("transcription_session.updated", session=self._session)
 
     def _append(self, event: dict[str, Any]) -> None:
         runtime = event.get("runtime_config") or {}
         try:
+            # A text that is not ASCII is a ValueError, and so is one that is not base64.
             self._audio += base64.b64decode(event.get("audio", ""), validate=True)
             self._runtime |= {str(key): str(value) for key, value in runtime.items()}
-        except (AttributeError, TypeError, binascii.Error):
+        except (AttributeError, TypeError, ValueError):
             raise RequestError("Error: audio is base64, and runtime_config an object.") from None
+        # Now, not with the commit: what may stand there is little, and so it does not pile up.
+        ends_utterance(self._runtime)
         if len(self._audio) > self._largest:
             raise RequestError(f"Error: more than {self._largest} bytes wait for a commit.")
 
@@ -261,6 +270,16 @@ class _Dialogue:
     async def _tell(self, name: str, **values: object) -> None:
         event = {"event_id": f"event_{uuid.uuid4()}", "type": name, **values}
         await self._socket.send(json.dumps(event))
+
+
+def _check_size(session: dict[str, Any]) -> None:
+    """Refuse a session that updates have made too large, or that is nested too deeply to tell."""
+    try:
+        is_too_large = len(json.dumps(session)) > _LARGEST_SESSION
+    except RecursionError:
+        is_too_large = True
+    if is_too_large:
+        raise RequestError(f"Error: a session has at most {_LARGEST_SESSION} characters.")
 
 
 def _word(word: riva_asr_pb2.WordInfo) -> dict[str, object]:
