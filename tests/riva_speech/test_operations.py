@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
+from websockets.sync.client import connect
 
 from riva_speech.server.command_line import parse
 from riva_speech.server.metrics import Metrics
@@ -112,6 +113,32 @@ def test_a_server_that_drains_is_live_and_not_ready(tiny_repository: Path) -> No
     assert seen
     assert answers[0] == (503, "application/json", '{"status": "draining"}')
     assert answers[1][0] == 200
+
+
+def test_all_that_runs_has_one_time_to_end(tiny_repository: Path) -> None:
+    """A gRPC stream and a socket share the time of a drain, and nobody else is let in meanwhile."""
+    with started(tiny_repository, "--drain_timeout=12") as running:
+        socket_address = f"ws://127.0.0.1:{running.port}/v1/realtime?intent=transcription"
+        with connect(socket_address) as held:
+            held.recv(10)
+            call = hold_a_stream(running.asr, seconds=30)
+            running.process.terminate()
+            assert eventually(lambda: running.ask("/v1/health/ready")[0] == 503)
+            with connect(socket_address) as late:
+                told = [json.loads(text) for text in late]
+            code = running.process.wait(timeout=22)
+        call.cancel()
+
+    assert told[-1]["error"]["message"] == "Error: the server is stopping."
+    assert code == 0
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "soon"])
+def test_a_drain_takes_seconds(text: str) -> None:
+    """What is no number of seconds is refused at the start, not at the end."""
+    with pytest.raises(SystemExit) as caught:
+        parse([f"--drain_timeout={text}"])
+    assert caught.value.code == 2
 
 
 def hold_a_stream(asr: riva.client.ASRService, seconds: float = 3) -> grpc.Call:

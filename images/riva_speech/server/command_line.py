@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LARGEST_PORT = 65535
 _LONGEST_DELAY_MS = 1000
+_LONGEST_DRAIN = 24 * 3600
 # gRPC counts bytes in 32 bits with a sign.
 _LARGEST_MESSAGE = 2047
 _HTTP_PORT_VARIABLE = "RIVA_SERVER_HTTP_PORT"
@@ -134,19 +135,19 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--drain_timeout",
         default=ServerOptions.drain_timeout,
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         help="how long running requests may take after SIGTERM (default: %(default)s)",
     )
 
 
 def _add_http(parser: argparse.ArgumentParser) -> None:
-    """Add the ports of health checks and metrics."""
+    """Add the ports of HTTP."""
     parser.add_argument(
         "--http_port",
         metavar="PORT",
         type=_port,
-        help="port of /v1/health and /v1/metrics; 0 for none (default: "
-        f"${_HTTP_PORT_VARIABLE}, or none)",
+        help="port of /v1/health and /v1/metrics and, without TLS, of recognition; 0 for none "
+        f"(default: ${_HTTP_PORT_VARIABLE}, or none)",
     )
     parser.add_argument(
         "--metrics_port",
@@ -227,6 +228,17 @@ def _delay(text: str) -> float:
     if not 0 <= delay <= _LONGEST_DELAY_MS:
         raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {_LONGEST_DELAY_MS} milliseconds")
     return delay
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    # Written so that NaN, which compares as false, is refused too.
+    if not 0 <= seconds <= _LONGEST_DRAIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {_LONGEST_DRAIN} seconds")
+    return seconds
 
 
 def _message_size(text: str) -> int:

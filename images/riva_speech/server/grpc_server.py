@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -159,9 +160,12 @@ class Server:
         if self._health.state is ServerState.READY:
             await self._health.enter(ServerState.DRAINING)
             _log.info("Draining for up to %.0f s", self._options.drain_timeout)
+        self._service.close()
+        until = time.monotonic() + self._options.drain_timeout
         await self._grpc.stop(self._options.drain_timeout)
+        # Until here HTTP told who asked that the server drains; what is left of the time is for it.
         for server in self._http:
-            await server.stop(self._options.drain_timeout)
+            await server.stop(max(0.0, until - time.monotonic()))
         if self._scheduler:
             self._scheduler.close()
         _log.info("Riva server stopped")

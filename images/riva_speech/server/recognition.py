@@ -59,10 +59,15 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self._max_requests = max_requests
         self._journal = journal
         self._active = 0
+        self._is_closed = False
 
     def open(self, registry: Registry, scheduler: Scheduler) -> None:
         """Begin to answer: the models are loaded."""
         self._models = registry, scheduler
+
+    def close(self) -> None:
+        """Admit no more requests; those in progress go on."""
+        self._is_closed = True
 
     async def Recognize(  # noqa: N802 - gRPC's name
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
@@ -140,7 +145,9 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             self._journal.heard(call, messages.final_text(response))
 
     def _opened(self) -> tuple[Registry, Scheduler]:
-        """Return the models; a server that still loads them answers UNAVAILABLE."""
+        """Return the models; a server that still loads them, or stops, answers UNAVAILABLE."""
+        if self._is_closed:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "Error: the server is stopping.")
         if self._models is None:
             raise RefusedError(
                 grpc.StatusCode.UNAVAILABLE, "Error: the server is still loading its models."
