@@ -30,7 +30,7 @@ class Conversation:
         call: Call,
         deadline: float,
     ) -> None:
-        """Read the first message.
+        """Read the first message, and open the stream: not quick where it has phrases.
 
         Args:
             registry: The models to choose from.
@@ -101,7 +101,7 @@ class Conversation:
         """End the utterance as if the stream did, and go on with a new stream."""
         last = self._late(await self._turns.finish())
         self._turns.close()
-        self._turns = self._begin_turns()
+        self._turns = await self._scheduler.compute(self._begin_turns)
         self._begin = self._heard
         return last
 

@@ -109,7 +109,9 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         """Answer the messages of a stream; the errors are those of ``recognize``."""
         async with self._admitted(method) as (call, registry, scheduler):
             first = await anext(requests, None)
-            with closing(Conversation(registry, scheduler, first, call, deadline)) as conversation:
+            # A stream's opening makes its phrases ready, which may take a second.
+            opened = scheduler.compute(Conversation, registry, scheduler, first, call, deadline)
+            with closing(await opened) as conversation:
                 async for request in requests:
                     yield await self._timed(call, conversation.accept(request))
                 yield await self._timed(call, conversation.finish())
@@ -171,7 +173,8 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         except (AudioError, RequestError, UnavailableModelError) as error:
             call.status = "INVALID_ARGUMENT"
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # Whoever wanted the answers is gone; the latter tells it to a stream between two.
             call.status = "CANCELLED"
             raise
         except Exception as error:

@@ -77,8 +77,8 @@ class Scheduler:
             BatcherError: It was not computed, for a reason that lies not in it.
         """
         if isinstance(recognizer, StreamingRecognizer):
-            turns = Turns(self, recognizer, recognizer.start_whole(options), deadline)
-            with closing(turns):
+            stream = await self.compute(recognizer.start_whole, options)
+            with closing(Turns(self, recognizer, stream, deadline)) as turns:
                 await turns.push(samples)
                 await turns.compute()
                 return await turns.finish()
