@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -374,6 +375,19 @@ def test_long_nonsense_is_soon_done_with(data: bytes) -> None:
     """Work grows with what is sent, and not with its square."""
     with suppress(AudioError):
         assert not len(decode_all(data, NOTHING_SAID, RATE))
+
+
+def test_a_stream_keeps_nothing_of_what_it_gave() -> None:
+    """A whole file as the first message is not held until the stream ends."""
+    stream = AudioStream(DeclaredFormat(Encoding.LINEAR_PCM, 16000), 16000)
+    tracemalloc.start()
+    try:
+        assert len(stream.accept(bytes(8 << 20))) == 4 << 20
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 1 << 20
 
 
 def test_a_stream_may_last_longer_than_a_message() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -20,6 +21,7 @@ from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
 from websockets.sync.client import connect
 
 from riva_speech.server.command_line import parse
+from riva_speech.server.http import Answer, Head, HttpServer, Paths
 from riva_speech.server.metrics import Metrics
 from support.audio import babble, wav
 from support.programs import free_port, run, serving
@@ -139,6 +141,29 @@ def test_a_drain_takes_seconds(text: str) -> None:
     with pytest.raises(SystemExit) as caught:
         parse([f"--drain_timeout={text}"])
     assert caught.value.code == 2
+
+
+def test_a_body_that_does_not_come_is_told() -> None:
+    """Who posts too slowly reads why, and is not just hung up on."""
+
+    async def post() -> bytes:
+        async def answer(_head: Head, _body: bytes) -> Answer:
+            return Answer(b"")
+
+        server, port = HttpServer(Paths({}, {"/x": answer}, largest_body=9), 0.2), free_port()
+        await server.start("127.0.0.1", port, "--http_port")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc")
+        told = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        await writer.wait_closed()
+        await server.stop(30)
+        return told
+
+    told = asyncio.run(post())
+
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert b"a body comes within 0.2 s" in told
 
 
 def hold_a_stream(asr: riva.client.ASRService, seconds: float = 3) -> grpc.Call:

@@ -88,6 +88,8 @@ class AudioStream:
             data = self._open(data)
         if self._decoder is None:
             return np.zeros(0, np.float32)
+        # It holds all of the first message.
+        self._header = b""
         return self._gather(self._decoder.decode(self._within_data(data)))
 
     def finish(self) -> Samples:

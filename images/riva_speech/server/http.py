@@ -123,8 +123,10 @@ class Paths:
 class HttpServer:
     """Answers requests for some paths, on one port."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, body_seconds: float = _BODY_SECONDS) -> None:
+        """Serve paths to clients whose bodies arrive within so many seconds."""
         self._paths = paths
+        self._body_seconds = body_seconds
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -212,7 +214,11 @@ class HttpServer:
             return _json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail=limit)
         if head.headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await asyncio.wait_for(reader.readexactly(int(length)), _BODY_SECONDS)
+        try:
+            return await asyncio.wait_for(reader.readexactly(int(length)), self._body_seconds)
+        except asyncio.TimeoutError:
+            limit = f"a body comes within {self._body_seconds:g} s"
+            return _json(HTTPStatus.REQUEST_TIMEOUT, detail=limit)
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
