@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from riva.client.proto import riva_asr_pb2
 from riva.client.proto.riva_asr_pb2 import StreamingRecognizeRequest as Request
 
+from riva_speech.asr.pipeline import VadConfig
 from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.vad import VoiceActivity
 from riva_speech.batching import BatchLimits
 from riva_speech.server.calls import Journal
 from riva_speech.server.metrics import Metrics
@@ -22,7 +25,9 @@ from riva_speech.server.scheduling import Scheduler
 from support.audio import babble, wav
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.options import RequestOptions
@@ -48,51 +53,59 @@ class Watched(StreamingRecognizer):
         return super().start_whole(options)
 
 
+class Listener:
+    """Takes everything for speech, and so has one probability for each step."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Answer as Silero's model does."""
+        return {"output": np.ones((1, 1), np.float32), "stateN": inputs["state"]}
+
+
 def watched(recognizers: dict[str, Recognizer]) -> Watched:
     online = recognizers["online"]
     assert isinstance(online, StreamingRecognizer)
     return Watched(**{one.name: getattr(online, one.name) for one in fields(StreamingRecognizer)})
 
 
-async def messages() -> AsyncIterator[Request]:
+async def messages(**custom: str) -> AsyncIterator[Request]:
     """Ask for a stream with an utterance that is ended, and another."""
-    config = riva_asr_pb2.RecognitionConfig(language_code="en-US")
-    yield Request(streaming_config=riva_asr_pb2.StreamingRecognitionConfig(config=config))
+    config = riva_asr_pb2.RecognitionConfig(language_code="en-US", custom_configuration=custom)
+    streaming = riva_asr_pb2.StreamingRecognitionConfig(config=config, interim_results=True)
+    yield Request(streaming_config=streaming)
     yield Request(audio_content=SAMPLES, runtime_config={"force_eou": "true"})
     yield Request(audio_content=SAMPLES[44:])
 
 
-def served(recognizer: Watched, *, whole: bool, answers: int) -> str:
-    """Take so many answers of a stream, or one for a recording; return the metrics then."""
+@contextmanager
+def service(recognizer: Watched) -> Iterator[tuple[RecognitionService, Metrics]]:
+    """Serve one recogniser, and no gRPC."""
     metrics = Metrics()
-    service = RecognitionService(1, Journal(metrics))
-    config = riva_asr_pb2.RecognitionConfig(language_code="en-US")
-
-    async def ask() -> None:
-        if whole:
-            request = riva_asr_pb2.RecognizeRequest(config=config, audio=SAMPLES)
-            await service.recognize("Recognize", request)
-            return
-        stream = service.converse("StreamingRecognize", messages())
-        for _ in range(answers):
-            await anext(stream)
-        await stream.aclose()
-
+    served = RecognitionService(1, Journal(metrics))
     with (
         ThreadPoolExecutor(1) as executor,
         closing(Scheduler([recognizer], executor, BatchLimits(), metrics)) as scheduler,
     ):
-        service.open(Registry([recognizer]), scheduler)
-        asyncio.run(ask())
-    return metrics.exposition().decode()
+        served.open(Registry([recognizer]), scheduler)
+        yield served, metrics
+
+
+async def heard(served: RecognitionService, answers: int, **custom: str) -> list[Any]:
+    """Take so many answers of a stream, and leave it."""
+    stream = served.converse("StreamingRecognize", messages(**custom))
+    taken = [await anext(stream) for _ in range(answers)]
+    await stream.aclose()
+    return taken
 
 
 def test_streams_are_not_opened_on_the_loop(recognizers: dict[str, Recognizer]) -> None:
     """Making ten thousand phrases ready takes a second, in which the loop answers others."""
     recognizer = watched(recognizers)
+    config = riva_asr_pb2.RecognitionConfig(language_code="en-US")
+    request = riva_asr_pb2.RecognizeRequest(config=config, audio=SAMPLES)
 
-    served(recognizer, whole=False, answers=3)
-    served(recognizer, whole=True, answers=0)
+    with service(recognizer) as (served, _):
+        asyncio.run(heard(served, 3))
+        asyncio.run(served.recognize("Recognize", request))
 
     assert len(recognizer.threads) == 3
     assert threading.current_thread() not in recognizer.threads
@@ -100,7 +113,21 @@ def test_streams_are_not_opened_on_the_loop(recognizers: dict[str, Recognizer]) 
 
 def test_a_stream_that_is_left_was_not_ok(recognizers: dict[str, Recognizer]) -> None:
     """Whoever goes between two answers is counted as one who cancelled."""
-    told = served(watched(recognizers), whole=False, answers=1)
+    with service(watched(recognizers)) as (served, metrics):
+        asyncio.run(heard(served, 1))
+    told = metrics.exposition().decode()
 
     assert 'status="CANCELLED"' in told
     assert 'status="OK"' not in told
+
+
+def test_every_probability_of_speech_is_told(recognizers: dict[str, Recognizer]) -> None:
+    """Those of the audio with which an utterance is ended are in its final."""
+    activity = VoiceActivity(Listener(), VadConfig(), 16000)
+    recognizer = replace(watched(recognizers), activity=activity)
+
+    with service(recognizer) as (served, _):
+        (answer,) = asyncio.run(heard(served, 1, get_vad_probabilities="true"))
+
+    told = [one for result in answer.results for one in result.pipeline_states.vad_probabilities]
+    assert len(told) == -(-len(SAMPLES[44:]) // 2 // 512)

@@ -77,12 +77,12 @@ class Conversation:
         ends = requests.ends_utterance(request.runtime_config)
         if request.WhichOneof("streaming_request") != "audio_content" and not ends:
             raise RequestError("Error: every message after the first must carry audio_content.")
-        results = await self._hear(await self._decode(request.audio_content))
-        return self._respond([*_finals(results), await self._end_here()] if ends else results)
+        results = await self._hear(await self._decode(request.audio_content), is_last=ends)
+        return self._respond([*results, await self._end_here()] if ends else results)
 
     async def finish(self) -> riva_asr_pb2.StreamingRecognizeResponse:
         """End the stream; answer with what was still to come."""
-        finals = _finals(await self._hear(await self._decode_last()))
+        finals = await self._hear(await self._decode_last(), is_last=True)
         last = self._late(await self._turns.finish())
         nothing_said = not (self._had_final or finals)
         return self._respond([*finals, last] if last.words or nothing_said else finals)
@@ -109,10 +109,11 @@ class Conversation:
         stream = self._recognizer.start(self._options)
         return Turns(self._scheduler, self._recognizer, stream, self._deadline)
 
-    async def _hear(self, samples: Samples) -> list[Result]:
+    async def _hear(self, samples: Samples, *, is_last: bool) -> list[Result]:
         self._heard += len(samples)
         self._call.audio_seconds = self._heard / self._rate
-        return [self._late(result) for result in await self._turns.accept(samples)]
+        results = await self._turns.accept(samples, is_last=is_last)
+        return [self._late(result) for result in results]
 
     def _late(self, result: Result) -> Result:
         """Return a result of the present stream with the times of the client's."""
@@ -124,7 +125,3 @@ class Conversation:
             id=self._id,
             results=[messages.streaming_result(result, self._options) for result in results],
         )
-
-
-def _finals(results: list[Result]) -> list[Result]:
-    return [result for result in results if result.is_final]

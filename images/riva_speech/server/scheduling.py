@@ -125,11 +125,11 @@ class Turns:
             finals += await self._do(self._stream.take, reading)
         return finals
 
-    async def accept(self, samples: Samples) -> list[Result]:
-        """Take samples; return what ``Stream.accept`` does."""
+    async def accept(self, samples: Samples, *, is_last: bool) -> list[Result]:
+        """Take samples; return what ``Stream.accept`` does, but nothing partial where they end."""
         await self.push(samples)
         finals = await self.compute()
-        return [*finals, *await self._do(self._stream.partial)]
+        return finals if is_last else [*finals, *await self._do(self._stream.partial)]
 
     async def finish(self) -> Result:
         """End the stream; return what ``Stream.finish`` does."""
