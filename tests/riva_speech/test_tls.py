@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +56,30 @@ def test_files_that_are_no_pair(tmp_path: Path) -> None:
     done = programs.run("start-riva", "--riva-uri=127.0.0.1:0", "--use_ssl", *pair)
     assert done.returncode == 2
     assert "no certificate with its key" in done.stderr
+
+
+def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
+    """Nobody is asked for it, not even on a terminal: a server must start by itself."""
+    command = "openssl req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
+    pair = [tmp_path / "a.crt", tmp_path / "a.key"]
+    files = ["-out", pair[0], "-keyout", pair[1], "-passout", "pass:sesame"]
+    subprocess.run([*command.split(), "-subj", "/CN=x", *files], capture_output=True, check=True)
+    options = [f"--ssl_server_cert={pair[0]}", f"--ssl_server_key={pair[1]}"]
+    program = [sys.executable, "-m", programs.MODULES["start-riva"], "--use_ssl", *options]
+    master, terminal = pty.openpty()
+
+    # Of a session without a terminal, OpenSSL takes standard input for one.
+    done = subprocess.run(
+        [*program, "--riva-uri=127.0.0.1:0"],
+        stdin=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    os.close(master)
+    os.close(terminal)
+
+    assert done.returncode == 2
+    assert "without a passphrase" in done.stderr

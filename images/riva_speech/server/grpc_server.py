@@ -199,10 +199,13 @@ def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types
     """
     pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
     try:
-        # gRPC would accept a pair that does not fit, and refuse every client.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+        # gRPC would accept a pair that does not fit, and refuse every client. Without a password
+        # of ours, OpenSSL would ask whoever sits at the terminal, and wait.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key, password="")
     except ssl.SSLError as error:
-        message = f"{tls.certificate} and {tls.key} are no certificate with its key: {error.reason}"
+        reason = error.reason or "they cannot be read"
+        message = f"{tls.certificate} and {tls.key} are no certificate with its key: {reason}"
         raise UsageError(message, hint="both are PEM files, the key without a passphrase") from None
     root = tls.root.read_bytes() if tls.root else None
     return grpc.ssl_server_credentials([pair], root, require_client_auth=tls.mutual)
