@@ -62,7 +62,7 @@ def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
     """Nobody is asked for it, not even on a terminal: a server must start by itself."""
     command = "openssl req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
     pair = [tmp_path / "a.crt", tmp_path / "a.key"]
-    files = ["-out", pair[0], "-keyout", pair[1], "-passout", "pass:sesame"]
+    files = ["-out", str(pair[0]), "-keyout", str(pair[1]), "-passout", "pass:sesame"]
     subprocess.run([*command.split(), "-subj", "/CN=x", *files], capture_output=True, check=True)
     options = [f"--ssl_server_cert={pair[0]}", f"--ssl_server_key={pair[1]}"]
     program = [sys.executable, "-m", programs.MODULES["start-riva"], "--use_ssl", *options]

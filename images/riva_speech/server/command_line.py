@@ -13,7 +13,7 @@ from riva_speech.program import LogFormat
 from riva_speech.server.options import ServerOptions, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _LARGEST_PORT = 65535
 _LONGEST_DELAY_MS = 1000
@@ -114,7 +114,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--batch_delay",
         default=1000 * ServerOptions.batch_delay,
         metavar="MS",
-        type=_delay,
+        type=_number(_LONGEST_DELAY_MS, "milliseconds"),
         help="how long a step waits for others when its model is free (default: %(default)s ms)",
     )
     parser.add_argument(
@@ -135,7 +135,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--drain_timeout",
         default=ServerOptions.drain_timeout,
         metavar="SECONDS",
-        type=_seconds,
+        type=_number(_LONGEST_DRAIN, "seconds"),
         help="how long running requests may take after SIGTERM (default: %(default)s)",
     )
 
@@ -219,26 +219,20 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _delay(text: str) -> float:
-    try:
-        delay = float(text)
-    except ValueError:
-        delay = math.nan
-    # Written so that NaN, which compares as false, is refused too.
-    if not 0 <= delay <= _LONGEST_DELAY_MS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {_LONGEST_DELAY_MS} milliseconds")
-    return delay
+def _number(most: int, unit: str) -> Callable[[str], float]:
+    """Return what reads a number from 0 to ``most``."""
 
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        # Written so that NaN, which compares as false, is refused too.
+        if not 0 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {most} {unit}")
+        return value
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    # Written so that NaN, which compares as false, is refused too.
-    if not 0 <= seconds <= _LONGEST_DRAIN:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {_LONGEST_DRAIN} seconds")
-    return seconds
+    return parse
 
 
 def _message_size(text: str) -> int:
