@@ -115,7 +115,7 @@ def _crc_8(data: bytes) -> int:
 
 
 class FlacDecoder:
-    """FLAC of 16 or 24 bits, the stream's header included.
+    """FLAC of 8 to 24 bits, the stream's header included.
 
     A frame's samples come with the first bytes of the next one.
     """
