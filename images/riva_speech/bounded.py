@@ -7,7 +7,9 @@ numpy is allocated before its bytes are read. What is read here has a limit that
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +28,20 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+# What numpy writes. Other ways of packing may take gigabytes to unpack the first byte.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What a damaged zip, and a header that is no Python, make the libraries say.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    MemoryError,  # Python's parser, of brackets too deep
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    tokenize.TokenError,
+)
 
 
 class LimitError(ValueError):
@@ -93,12 +109,15 @@ def load_arrays(path: Path, names: Collection[str], limit: int) -> dict[str, NDA
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _array(archive, f"{name}.npy", limit) for name in names}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"it is no readable .npz: {error}") from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, limit: int) -> NDArray[Any]:
-    if archive.getinfo(name).file_size > limit + _MAX_ARRAY_HEADER:
+    entry = archive.getinfo(name)
+    if entry.compress_type not in _PACKED:
+        raise ValueError(f"{name} is packed in an unknown way")
+    if entry.file_size > limit + _MAX_ARRAY_HEADER:
         raise LimitError(f"{name} claims to hold more than {limit} bytes")
     with archive.open(name) as file:
         read_header = _HEADER_READERS.get(np.lib.format.read_magic(file))

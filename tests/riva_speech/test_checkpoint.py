@@ -361,9 +361,9 @@ def test_no_model_is_built_that_the_weights_cannot_fill(
         weights.refuse_giants({**honest, section: {**honest[section], **values}}, loaded)
 
 
-def array_file(path: Path, header: dict[str, object], content: bytes) -> Path:
+def array_file(path: Path, header: object, content: bytes) -> Path:
     """Write a ``.npz`` whose array ``x`` has any header and any bytes."""
-    text = repr(header).encode().ljust(117) + b"\n"
+    text = str(header).encode().ljust(117) + b"\n"
     entry = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("x.npy", entry)
@@ -395,6 +395,38 @@ def test_arrays_are_no_larger_than_what_is_asked_for(
 
     with pytest.raises(ValueError, match=r".+"):
         load_arrays(path, ["x"], 1 << 20)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 5000, "-" * 9000 + "1", "{[]: 1}", "'" * 3, str(header((0, 1 << 70)))]
+)
+def test_a_header_that_is_no_header_is_one_kind_of_error(tmp_path: Path, text: str) -> None:
+    """Whatever numpy and Python's parser make of it."""
+    path = array_file(tmp_path / "x.npz", text, b"")
+
+    with pytest.raises(ValueError, match=r".+"):
+        load_arrays(path, ["x"], 1 << 20)
+
+
+@pytest.mark.parametrize("at", range(60, 110, 10))
+def test_a_damaged_deflated_array_is_one_kind_of_error(tmp_path: Path, at: int) -> None:
+    """The stream inside a zip can be broken where the zip itself is whole."""
+    path = array_file(tmp_path / "x.npz", header((64,)), bytes(range(256)))
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r".+"):
+        load_arrays(path, ["x"], 1 << 20)
+
+
+def test_only_what_numpy_packs_is_unpacked(tmp_path: Path) -> None:
+    """LZMA takes the memory that a header of five bytes asks for."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("x.npy", b"content")
+
+    with pytest.raises(ValueError, match="packed in an unknown way"):
+        load_arrays(tmp_path / "x.npz", ["x"], 1 << 20)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
