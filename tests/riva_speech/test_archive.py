@@ -394,3 +394,23 @@ def test_headers_are_no_larger_than_headers_are(tmp_path: Path, kind: bytes, pos
         tracemalloc.stop()
 
     assert peak < 64 << 20
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.size": "x"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+    ],
+    ids=str,
+)
+def test_sparse_headers_without_numbers_are_damage(tmp_path: Path, headers: dict[str, str]) -> None:
+    """Python's tarfile reads them wherever they stand, and fails in its own way."""
+    member = tarfile.TarInfo("manifest.yaml")
+    member.size, member.pax_headers = 4, headers
+    with tarfile.open(tmp_path / "a.riva", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b"a: b"))
+
+    with pytest.raises(DamagedArchiveError), open_archive(tmp_path / "a.riva", kind="riva"):
+        pass

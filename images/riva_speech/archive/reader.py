@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from riva_speech import safe_yaml
 from riva_speech.archive import manifest as manifests
 from riva_speech.archive import packing, sealing
-from riva_speech.bounded import LimitedReader, LimitError
+from riva_speech.bounded import LimitedReader
 from riva_speech.errors import (
     ArtifactMissingError,
     DamagedArchiveError,
@@ -151,7 +151,7 @@ def _read_index(path: Path) -> tuple[Manifest, dict[str, int]]:
             return manifest, _locate(path, tar, manifest)
     except tarfile.ReadError:
         raise _foreign(path, "it is not a tar file") from None
-    except LimitError as error:
+    except ValueError as error:  # of a limit, or of the header of a sparse file that has no numbers
         raise _damaged(path, str(error)) from error
 
 
