@@ -119,6 +119,13 @@ def test_hints_come_before_inverse_normalisation(tmp_path: Path) -> None:
 
 
 @pytest.mark.grammars
+@pytest.mark.parametrize("word", ["x[y]\\", "caf\u00e0", "n\u011b", "\u4f60"])
+def test_hints_pass_over_words_of_any_script(hints: SpeechHints, word: str) -> None:
+    """A word that no phrase asks for hinders none, whatever it is written in."""
+    assert [one.text for one in hints([word, "may"], ["$MONTH"])] == [word, "May"]
+
+
+@pytest.mark.grammars
 def test_hostile_phrases_do_no_harm(hints: SpeechHints) -> None:
     """Brackets, null bytes, long words and thousands of phrases are only phrases."""
     odd = ["[x] $MONTH", "\0 $MONTH", "\\ ] $MONTH", "ä" * 1000 + " $MONTH"]

@@ -114,7 +114,7 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
     """
     import pynini  # noqa: PLC0415 - as above
 
-    word = pynini.closure(pynini.union(*(pynini.escape(chr(one)) for one in _WORD_BYTES)), 1)
+    word = pynini.closure(pynini.union(*(pynini.accep(f"[{one}]") for one in _WORD_BYTES)), 1)
     other = word + pynini.accep("", weight=_WORD_COST)
     spoken = [_phrase(phrase, classes) for phrase in phrases]
     unit = pynini.union(other, *spoken)
@@ -123,7 +123,7 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
 
 
 # Every byte but 0, which stands for none, and white space.
-_WORD_BYTES = [one for one in range(1, 256) if not chr(one).isspace()]
+_WORD_BYTES = [one for one in range(1, 256) if not bytes([one]).isspace()]
 
 
 def _phrase(phrase: str, classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
