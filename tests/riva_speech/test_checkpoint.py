@@ -275,11 +275,37 @@ def deflated(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def hidden(content: bytes) -> bytes:
+    """Return a zip with a comment by which Python does not find its end, and torch does."""
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.comment = b" " * 30 + b"PK\x05\x06" + b" " * 10
+    assert not zipfile.is_zipfile(buffer)
+    return buffer.getvalue()
+
+
+def pickled(content: bytes) -> bytes:
+    """Return torch's zip with another pickle."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(torch_file({"x": 1}))) as old,
+        zipfile.ZipFile(buffer, "w") as new,
+    ):
+        for entry in old.infolist():
+            is_pickle = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, content if is_pickle else old.read(entry))
+    return buffer.getvalue()
+
+
 def hostile_weights(name: str) -> bytes:
     import torch  # noqa: PLC0415 - optional
 
     made: dict[str, Callable[[], bytes]] = {
         "deflated": lambda: deflated(torch_file({"x": torch.zeros(1 << 20)})),
+        "hidden": lambda: hidden(deflated(torch_file({"x": torch.zeros(1 << 20)}))),
+        "empty stack": lambda: pickled(b"\x80\x02."),
+        "no mark": lambda: pickled(b"\x80\x02(u."),
+        "no arguments": lambda: pickled(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R."),
         "wide": lambda: torch_file({"x": torch.zeros(1).expand(1 << 40)}),
         "many": lambda: torch_file(dict.fromkeys(range(1 << 12), torch.zeros(1 << 16))),
         "sparse": lambda: torch_file({"x": torch.zeros((8, 8), layout=torch.sparse_coo)}),
@@ -298,6 +324,10 @@ def hostile_weights(name: str) -> bytes:
     "name",
     [
         "deflated",
+        "hidden",
+        "empty stack",
+        "no mark",
+        "no arguments",
         "wide",
         "many",
         "sparse",
@@ -356,6 +386,7 @@ def test_no_model_is_built_that_the_weights_cannot_fill(
     honest = {"encoder": {"n_layers": 2, "d_model": 16}, "decoder": {"num_classes": 28}}
     loaded = {"x": torch.zeros(10_000)}
     weights.refuse_giants(honest, loaded)
+    weights.refuse_giants({**honest, "decoder": {"prednet": None}}, loaded)
 
     with pytest.raises(DamagedArchiveError, match="larger model than its 10000 weights"):
         weights.refuse_giants({**honest, section: {**honest[section], **values}}, loaded)

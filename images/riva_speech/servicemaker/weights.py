@@ -6,6 +6,8 @@ inflate; a tensor is a view of its bytes, and may claim any shape over a single 
 
 from __future__ import annotations
 
+import pickle
+import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
 
     import torch
 
+# What torch knows its zips by, wherever they say that they end.
+_ZIP = b"PK\x03\x04"
+# What a pickle that was not written by torch makes its unpickler say.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Tied tensors are stored once, and NeMo's models tie few.
 _MOST_TIED = 2
 # No number in a description of a model's modules is as large, nor do its positions reach as far.
@@ -29,16 +46,15 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         DamagedArchiveError: It is none, is cut short, or holds what no checkpoint may hold.
     """
-    import pickle  # noqa: PLC0415 - only its error type is used
-
     import torch  # noqa: PLC0415 - takes long to import
 
-    _refuse_deflated(path)
-    # Mapped weights take memory only where they are read, and can be given back.
-    mapped = zipfile.is_zipfile(path)
+    is_zip = _is_zip(path)
+    if is_zip:
+        _refuse_deflated(path)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        # Mapped weights take memory only where they are read, and can be given back.
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except _UNREADABLE as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise _refused(reason) from error
     if not isinstance(weights, dict):
@@ -79,7 +95,9 @@ def _numbers(value: object) -> Iterator[int]:
 def _fewest_weights(config: Mapping[str, Any]) -> int:
     """Return fewer weights than any encoder or prediction network of these sizes has."""
     encoder = config.get("encoder", {})
-    prediction = config.get("decoder", {}).get("prednet", {})
+    prediction = config.get("decoder", {}).get("prednet")
+    if not isinstance(prediction, dict):
+        prediction = {}
     sizes = (
         (encoder.get("n_layers"), encoder.get("d_model")),
         (prediction.get("pred_rnn_layers", 1), prediction.get("pred_hidden")),
@@ -91,10 +109,14 @@ def _fewest_weights(config: Mapping[str, Any]) -> int:
     )
 
 
+def _is_zip(path: Path) -> bool:
+    """Whether torch takes a file for a zip; before 1.6 it stored tensors as they are."""
+    with path.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
 def _refuse_deflated(path: Path) -> None:
     """Let no entry of a torch file be larger than what is stored of it."""
-    if not zipfile.is_zipfile(path):
-        return  # of torch before 1.6, which stored tensors as they are
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
