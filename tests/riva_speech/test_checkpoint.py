@@ -104,6 +104,30 @@ def test_a_member_of_impossible_size_is_refused_before_it_is_read(tmp_path: Path
         unpack(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", [CONFIG, "."])
+def test_no_member_takes_the_place_of_another(tmp_path: Path, name: str) -> None:
+    """Which of two would count is nobody's guess, so neither does."""
+    source = make(tmp_path / "model.nemo", {"x": special(name, tarfile.REGTYPE)})
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(DamagedArchiveError, match="no name of its own"):
+        unpack(source, tmp_path / "out")
+
+
+def test_a_member_of_negative_size_is_refused(tmp_path: Path) -> None:
+    """It would lead back to what was read, again and again."""
+    member = special("x", tarfile.REGTYPE)
+    source = make(tmp_path / "model.nemo", {"x": member})
+    member.size = -1024
+    content = source.read_bytes()
+    header = member.tobuf(tarfile.GNU_FORMAT)
+    source.write_bytes(header + content)
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(DamagedArchiveError, match="too large"):
+        unpack(source, tmp_path / "out")
+
+
 def sparse(name: str) -> tarfile.TarInfo:
     """Return a file of a terabyte of which nothing is stored."""
     info = special(name, tarfile.REGTYPE)

@@ -144,8 +144,11 @@ def _checked_members(source: Path, tar: tarfile.TarFile, most: int) -> Iterator[
                 f"{source} is refused: its member {name!r} is not a plain file"
             )
         limit = _MAX_WEIGHTS_BYTES if name == WEIGHTS else _MAX_ARTIFACT_BYTES
-        if count >= _MAX_MEMBERS or member.size > limit:
-            raise DamagedArchiveError(f"{source} is refused: its member {name!r} is too large")
+        # A size below zero would lead back to members that were read already.
+        if count >= _MAX_MEMBERS or not 0 <= member.size <= limit:
+            raise DamagedArchiveError(
+                f"{source} is refused: its member {name!r} is too large, or one too many"
+            )
         if member.offset_data + member.size > most:
             raise DamagedArchiveError(
                 f"{source} is refused: its member {name!r} claims more bytes than there can be"
@@ -159,8 +162,13 @@ def _flat_name(name: str) -> str:
 
 
 def _copy(file: IO[bytes], target: Path) -> None:
-    with target.open("xb") as writer:
-        shutil.copyfileobj(file, writer)
+    try:
+        with target.open("xb") as writer:
+            shutil.copyfileobj(file, writer)
+    except FileExistsError as error:
+        raise DamagedArchiveError(
+            f"the checkpoint is refused: its member {target.name!r} has no name of its own"
+        ) from error
 
 
 def _read_config(source: Path, path: Path) -> dict[str, Any]:
