@@ -233,6 +233,7 @@ def test_the_head_follows_from_the_checkpoint(
         ("EncDecRNNTModel", {"decoder": "ctc"}, UsageError, "no ctc head"),
         ("EncDecCTCModel", {"format": "TS"}, UnsupportedError, "ONNX graphs only"),
         ("EncDecCTCModel", {"format": "CKPT"}, UnsupportedError, "ONNX graphs only"),
+        ("EncDecCTCModel", {"format": "NEMO"}, UnsupportedError, "for a CTC head"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(

@@ -114,8 +114,8 @@ def head_of(class_name: str, options: ConvertOptions) -> str:
         has = ("ctc",)
     elif class_name in models.TRANSDUCER_CLASSES:
         has = (_TRANSDUCER,)
-    wanted = _TRANSDUCER if options.format == "NEMO" else has[0]
-    head = options.decoder or wanted
+    prefers_transducer = options.format == "NEMO" and _TRANSDUCER in has
+    head = options.decoder or (_TRANSDUCER if prefers_transducer else has[0])
     if head not in has:
         raise UsageError(f"a {class_name} has no {head} head", hint=f"it has {has[0]}")
     _check_format(options.format, head)
