@@ -9,10 +9,11 @@ import pytest
 
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.errors import SpeechError, UnsupportedError
+from riva_speech.errors import SpeechError, UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement, riva_build
 from riva_speech.servicemaker.agreement import compare, encoded
 from riva_speech.servicemaker.quantisation import quantise
+from riva_speech.servicemaker.targets import Accuracy, Target
 from support.audio import babble, wav
 from support.programs import run, succeed
 
@@ -304,3 +305,20 @@ def test_the_options_of_int8_need_int8(tmp_path: Path, tiny_rmir: Path) -> None:
 
         assert done.returncode == 2
         assert "add --precision=int8" in done.stderr
+
+
+@pytest.mark.parametrize("tolerance", [3.0, float("nan")])
+def test_a_tolerance_is_a_share(tolerance: float) -> None:
+    """Three per cent given as 3 would let any weights pass."""
+    with pytest.raises(UsageError, match="is no share"):
+        Target(precision="int8", accuracy=Accuracy(tolerance=tolerance))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_a_recording_of_nothing_is_refused(tmp_path: Path, seconds: float) -> None:
+    """A model hears no step of it, so that there is nothing to compare."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(babble(1.0)[: int(seconds * 16_000)]))
+
+    with pytest.raises(UsageError, match="shorter than"):
+        agreement.load_sounds([path], 16_000)

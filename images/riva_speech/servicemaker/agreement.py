@@ -27,6 +27,8 @@ _log = logging.getLogger("riva_speech.riva_build")
 
 # The largest share of steps whose best token may be another.
 TOLERANCE = 0.03
+# What is shorter has no frame to hear, or one whose features have no spread.
+_LEAST_SECONDS = 0.1
 _SECONDS_OF_NOISE = 4
 _AUDIO = (".wav", ".flac")
 
@@ -127,6 +129,9 @@ def _audio_in(path: Path) -> list[Path]:
 
 def _load(path: Path, rate: int) -> Samples:
     try:
-        return decode_all(path.read_bytes(), DeclaredFormat(), rate)
+        samples = decode_all(path.read_bytes(), DeclaredFormat(), rate)
     except AudioError as error:
         raise UsageError(f"check_audio cannot use {path}: {error}") from error
+    if len(samples) < _LEAST_SECONDS * rate:
+        raise UsageError(f"check_audio cannot use {path}: it is shorter than {_LEAST_SECONDS:g} s")
+    return samples

@@ -81,6 +81,10 @@ class Target:
     def _check_int8(self) -> None:
         if self.precision == INT8 and self.runtime != ONNX_RUNTIME:
             raise UsageError(f"--precision={INT8} is for --runtime={ONNX_RUNTIME}")
+        if not self.accuracy.tolerance <= 1:
+            raise UsageError(
+                f"--check_tolerance={self.accuracy.tolerance:g} is no share", hint="3 % are 0.03"
+            )
         if self.precision != INT8 and self.accuracy != Accuracy():
             raise UsageError(
                 "--check_audio, --check_tolerance and --require_precision are for int8 weights",
