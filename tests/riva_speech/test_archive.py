@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from riva_speech.archive import open_archive, split_key, write_archive
+from riva_speech.archive import keys, open_archive, split_key, write_archive
 from riva_speech.errors import (
     ArchiveError,
     ArtifactMissingError,
@@ -268,6 +268,14 @@ def test_keys_are_read_from_variables_and_files(
 
     assert split_key("a:b.rmir:env:SOME_KEY") == (Path("a:b.rmir"), "sesame")
     assert split_key(f"b.rmir:file:{tmp_path}/a:key") == (Path("b.rmir"), "open up")
+
+
+def test_a_key_longer_than_a_name_is_a_key() -> None:
+    """The system's refusal of such a name would show the key."""
+    long = "k" * 5000
+
+    assert split_key(f"b.rmir:{long}") == (Path("b.rmir"), long)
+    assert keys.given(long) == long
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,20 @@ def split_key(spec: str) -> tuple[Path, str | None]:
     Raises:
         UsageError: The variable is not set, or the file holds no key.
     """
-    if ":" not in spec or Path(spec).exists():
+    if ":" not in spec or _is_there(spec):
         return Path(spec), None
     if named := _NAMED.fullmatch(spec):
         return Path(named["archive"]), resolve(named["key"])
     path, key = spec.rsplit(":", 1)
     return Path(path), key or None
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is a file; a name that no file can have is none, and may hold a key."""
+    try:
+        return Path(name).exists()
+    except OSError:
+        return False
 
 
 def resolve(text: str) -> str:
@@ -54,6 +62,15 @@ def _from_variable(name: str) -> str:
     if not key:
         raise UsageError(f"the key is to come from {name}, which is not set", hint="export it")
     return key
+
+
+def given(text: str) -> str:
+    """Return the key in the file of this name where there is one, or what ``resolve`` makes of it.
+
+    Raises:
+        UsageError: The variable is not set, or the file holds no key.
+    """
+    return from_file(Path(text)) if _is_there(text) and Path(text).is_file() else resolve(text)
 
 
 def from_file(path: Path) -> str:

@@ -39,7 +39,7 @@ def options_of(chosen: argparse.Namespace) -> ConvertOptions:
         UsageError: Two different keys are given.
     """
     out, key = split_key(chosen.out) if chosen.out else (chosen.source, None)
-    given = _read_key(chosen.key)
+    given = keys.given(chosen.key) if chosen.key else None
     if key and given and key != given:
         raise UsageError("--out and --key name different keys", hint="give one of them")
     return ConvertOptions(
@@ -218,13 +218,6 @@ def _autocast(text: str | bool) -> bool:  # noqa: FBT001 - argparse gives either
             "chooses a smaller one where the result stays the same"
         )
     return False
-
-
-def _read_key(given: str | None) -> str | None:
-    """Return the key itself; what is given may be the name of a file that holds it."""
-    if given and Path(given).is_file():
-        return keys.from_file(Path(given))
-    return keys.resolve(given) if given else None
 
 
 if __name__ == "__main__":
