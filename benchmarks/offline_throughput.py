@@ -111,7 +111,7 @@ def report(times: dict[str, list[float]], audio: float) -> None:
     for way, took in times.items():
         print(f"{way}: RTFX {audio / statistics.median(took):.1f}")
     for ours in OURS:
-        for peer in times.keys() - set(OURS):
+        for peer in (way for way in times if way not in OURS):
             each = [theirs / own for own, theirs in zip(times[ours], times[peer], strict=True)]
             print(
                 f"{ours}: {statistics.median(each):.2f} times {peer} "

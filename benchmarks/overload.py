@@ -88,9 +88,11 @@ def beset(
     # The streams to be admitted are in before anybody knocks.
     siege = threading.Timer(_HEAD_START_SECONDS, besiege)
     siege.start()
-    found = latencies(pool, options, stub)
-    siege.join()
-    stop.set()
+    try:
+        found = latencies(pool, options, stub)
+    finally:
+        siege.join()
+        stop.set()
     return found, [seconds for one in knocks for seconds in one.result()]
 
 

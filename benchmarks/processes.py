@@ -58,6 +58,7 @@ def running(command: Sequence[object]) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -67,11 +68,12 @@ def our_server(repository: Path) -> Iterator[Running]:
     program = [sys.executable, "-m", "riva_speech.server.start_riva", f"--riva-uri={uri}"]
     options = [f"--model_repository={repository}", f"--threads={THREADS}", "--max_requests=2000"]
     with running([*program, *options]) as process:
-        _wait(process, lambda: _serves(uri))
+        _wait(process, lambda: serves(uri))
         yield Running(uri, process.pid)
 
 
-def _serves(uri: str) -> bool:
+def serves(uri: str) -> bool:
+    """Say whether a server at an address is ready."""
     with grpc.insecure_channel(uri) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
