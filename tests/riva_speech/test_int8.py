@@ -9,7 +9,7 @@ import pytest
 
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.errors import SpeechError, UnsupportedError, UsageError
+from riva_speech.errors import DamagedArchiveError, SpeechError, UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement, riva_build
 from riva_speech.servicemaker.agreement import compare, encoded
 from riva_speech.servicemaker.quantisation import quantise
@@ -96,6 +96,16 @@ def graph_of(nodes: Sequence[object], weights: dict[str, NDArray[np.float32]], p
     )
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_what_is_no_graph_is_damaged(tmp_path: Path, content: bytes) -> None:
+    """An archive may hold anything by a graph's name."""
+    (tmp_path / "g.onnx").write_bytes(content)
+
+    with pytest.raises(DamagedArchiveError, match=r"g\.onnx"):
+        quantise([tmp_path / "g.onnx"], tmp_path / "weights.bin")
 
 
 @pytest.mark.nemo

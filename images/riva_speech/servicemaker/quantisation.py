@@ -14,6 +14,7 @@ import numpy as np
 
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker.families.graphs import share_weights
+from riva_speech.sessions.onnx import OnnxSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +41,7 @@ def quantise(graphs: Iterable[Path], weights: Path) -> None:
 
     Raises:
         UnsupportedError: The package onnx is not installed.
+        DamagedArchiveError: A graph is none.
     """
     try:
         import onnx  # noqa: PLC0415 - optional
@@ -49,6 +51,7 @@ def quantise(graphs: Iterable[Path], weights: Path) -> None:
             hint="pip install onnx, or leave --nn.weights out",
         ) from None
     for path in (paths := list(graphs)):
+        OnnxSession(path, threads=1, as_written=True)  # refuses what is no graph
         model = onnx.load(path)
         _Rewriter(model.graph).run()
         onnx.save(model, path)

@@ -11,6 +11,7 @@ from riva_speech.asr.loading import load_recognizer
 from riva_speech.asr.sharing import Shared
 from riva_speech.errors import SpeechError
 from riva_speech.servicemaker import agreement
+from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines import layout, writing
 from riva_speech.servicemaker.quantisation import quantise
 from riva_speech.sessions.onnx import OnnxSession
@@ -52,12 +53,12 @@ def rounded(
 
     Raises:
         UnsupportedError: The package onnx is not installed.
+        DamagedArchiveError: A graph is none.
     """
     paths = dict.fromkeys(source.graph(graph) for graph in graphs)
-    (weights,) = source.weights()
-    for path in (*paths, weights):
+    for path in (*paths, *source.weights()):
         shutil.copyfile(path, folder / path.name)
-    quantise([folder / path.name for path in paths], folder / weights.name)
+    quantise([folder / path.name for path in paths], folder / ctc.SHARED_WEIGHTS)
     return writing.Source(source.rmir, folder)
 
 
