@@ -24,11 +24,13 @@ from riva_speech.asr.options import Boost
 from riva_speech.asr.pipeline import TransducerConfig
 from riva_speech.asr.prefix_search import PrefixDecoder
 from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
+from riva_speech.errors import DamagedArchiveError
 from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -187,6 +189,15 @@ def test_scores_are_bounded_and_phrases_that_cannot_be_spelt_are_none() -> None:
     assert walk is not None
     assert walk.biases[1] == pytest.approx(CTC_LIMIT)
     assert maker.walk((Boost("xyz", 5), Boost("$MONEY", 5), Boost("a", 0))) is None
+
+
+def test_a_damaged_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
+    """Pipelines come with one, and nobody vouches for it."""
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "tokenizer.model").write_bytes(b"junk")
+
+    with pytest.raises(DamagedArchiveError, match=r"tokenizer\.model is no tokenizer"):
+        Speller(PIECES, tmp_path / "tokenizer.model")
 
 
 def test_spellings_are_the_shortest_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from riva_speech.errors import DamagedArchiveError
 from riva_speech.text.lexicon import word_pieces
 from riva_speech.text.vocabulary import VocabularyType
 
@@ -31,9 +32,13 @@ class Speller:
             vocabulary: The model's tokens.
             tokenizer: SentencePiece's own file. Without it, or without its library, words are
                 spelt with as few tokens as possible.
+
+        Raises:
+            DamagedArchiveError: The file is no tokenizer.
         """
         self._numbers = {token: number for number, token in enumerate(vocabulary.tokens)}
         self._type = vocabulary.type
+        self._count = len(vocabulary.tokens)
         self._longest = max(map(len, vocabulary.tokens), default=0)
         self._pieces = word_pieces(vocabulary)
         is_pieces = vocabulary.type is VocabularyType.SENTENCEPIECE
@@ -63,7 +68,9 @@ class Speller:
         if self._tokenizer is None:
             return ()
         tokens = self._tokenizer.encode(word)
-        return () if self._tokenizer.unk_id() in tokens else tuple(tokens)
+        is_spelt = self._tokenizer.unk_id() not in tokens
+        # A tokenizer of another model may have more tokens than this one.
+        return tuple(tokens) if is_spelt and max(tokens, default=0) < self._count else ()
 
     def _shortest(self, word: str, count: int) -> list[Spelling]:
         """Return the spellings of the fewest tokens, at most ``count`` of them."""
@@ -91,4 +98,9 @@ def _load(tokenizer: Path) -> Any:  # noqa: ANN401 - sentencepiece has no types
         from sentencepiece import SentencePieceProcessor  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    return SentencePieceProcessor(model_file=str(tokenizer))
+    try:
+        return SentencePieceProcessor(model_file=str(tokenizer))
+    except (OSError, RuntimeError) as error:
+        raise DamagedArchiveError(
+            f"{tokenizer} is no tokenizer that SentencePiece reads: {error}"
+        ) from error
