@@ -492,6 +492,7 @@ def test_no_program_needs_the_library() -> None:
         (["--decoding_vocab=missing"], "there is no file missing", 3),
         (["--decoding_vocab=two"], "one word a line", 2),
         (["--decoding_vocab=odd"], "has no word that", 2),
+        (["--decoding_vocab=binary"], "is no text", 2),
         (["--decoding_lexicon=odd"], "line 1 is not word<TAB>", 2),
         (["--decoding_vocab=words", "--decoding_language_model_arpa=words"], "neither a KenLM", 2),
         (["--decoding_vocab=words", "--decoding_language_model_binary=arpa"], "model_arpa", 2),
@@ -511,8 +512,9 @@ def test_files_that_do_not_fit_are_refused(
     (tmp_path / "words").write_text(WORDS)
     (tmp_path / "two").write_text("two words\n")
     (tmp_path / "odd").write_text("ÄÖ\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
     MODEL.save(tmp_path / "arpa")
-    names = ("words", "two", "odd", "arpa")
+    names = ("words", "two", "odd", "binary", "arpa")
     for name in names:
         options = [one.replace(f"={name}", f"={tmp_path / name}") for one in options]
 

@@ -249,7 +249,10 @@ def _checked_lexicon(path: Path, vocabulary: Vocabulary) -> Path:
 
 
 def _read_words(path: Path) -> list[str]:
-    lines = _existing(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = _existing(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--decoding_vocab={path} is no text: {error.reason}") from error
     words = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if bad := [word for word in words if len(word.split()) > 1]:
         raise UsageError(f"--decoding_vocab={path} has one word a line, not {bad[0]!r}")
