@@ -49,7 +49,7 @@ def pipelines_of(rmir: ArchiveReader) -> list[PipelineConfig]:
         raise DamagedArchiveError(f"{rmir.path} describes no pipeline")
     pipelines = [PipelineConfig.from_mapping(entry) for entry in entries]
     for pipeline in pipelines:
-        if "/" in pipeline.name or pipeline.name.startswith("."):
+        if {"/", "\0"} & set(pipeline.name) or pipeline.name.startswith("."):
             raise DamagedArchiveError(f"{rmir.path} names a pipeline {pipeline.name!r}")
     return pipelines
 
