@@ -395,6 +395,7 @@ def test_honest_weights_load(tmp_path: Path) -> None:
     [
         ("encoder", {"n_layers": 2, "d_model": 4096}),
         ("encoder", {"n_layers": 500_000, "d_model": 16}),
+        ("encoder", {"ff_expansion_factor": 500_000}),
         ("encoder", {"pos_emb_max_len": 10_000_000}),
         ("encoder", {"pos_emb_max_len": 200_000}),
         ("encoder", {"jasper": [{"filters": 1 << 40}]}),
@@ -414,6 +415,19 @@ def test_no_model_is_built_that_the_weights_cannot_fill(
 
     with pytest.raises(DamagedArchiveError, match="larger model than its 10000 weights"):
         weights.refuse_giants({**honest, section: {**honest[section], **values}}, loaded)
+
+
+@pytest.mark.nemo
+def test_a_model_of_fewer_layers_than_none_makes_up_for_no_other() -> None:
+    """What is below zero in one place leaves the bound of another as it is."""
+    import torch  # noqa: PLC0415 - optional
+
+    config = {
+        "encoder": {"n_layers": -1_000_000, "d_model": 1000},
+        "decoder": {"prednet": {"pred_hidden": 50_000}},
+    }
+    with pytest.raises(DamagedArchiveError, match="larger model"):
+        weights.refuse_giants(config, {"x": torch.zeros(10_000)})
 
 
 def array_file(path: Path, header: object, content: bytes) -> Path:

@@ -98,15 +98,18 @@ def _fewest_weights(config: Mapping[str, Any]) -> int:
     prediction = config.get("decoder", {}).get("prednet")
     if not isinstance(prediction, dict):
         prediction = {}
-    sizes = (
-        (encoder.get("n_layers"), encoder.get("d_model")),
-        (prediction.get("pred_rnn_layers", 1), prediction.get("pred_hidden")),
+    layers, width = _count(encoder.get("n_layers")), _count(encoder.get("d_model"))
+    wider = max(1, _count(encoder.get("ff_expansion_factor")))
+    cells, hidden = (
+        _count(prediction.get("pred_rnn_layers", 1)),
+        _count(prediction.get("pred_hidden")),
     )
-    return sum(
-        layers * width * width
-        for layers, width in sizes
-        if isinstance(layers, int) and isinstance(width, int)
-    )
+    return layers * wider * width**2 + cells * hidden**2
+
+
+def _count(value: object) -> int:
+    """Return a number of which there are some; one below zero must make up for no other."""
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_zip(path: Path) -> bool:
