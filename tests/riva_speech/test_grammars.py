@@ -314,6 +314,10 @@ TRANSDUCER: dict[str, Any] = {
         ({"loss": {"loss_name": "tdt"}}, "durations"),
         ({"model_defaults": None}, "model_defaults"),
         ({"preprocessor": {**TRANSDUCER["preprocessor"], "window": "${oc.env:HOME}"}}, "resolver"),
+        ({"encoder": {**TRANSDUCER["encoder"], "x": "env", "y": "${oc.${.x}:HOME}"}}, "resolver"),
+        ({"encoder": {**TRANSDUCER["encoder"], "x": "oc.env", "y": "${${.x}:HOME}"}}, "resolver"),
+        ({"labels": ["a", "${oc.env:HOME}"]}, "resolver"),
+        ({"sample_rate": "${oc.env:HOME}"}, "resolver"),
     ],
 )  # fmt: skip
 def test_hostile_transducers_are_refused_before_nemo_builds_them(

@@ -49,7 +49,8 @@ _ALLOWED_MODULES = {
     "RNNTJoint",
 }
 # ${name} points to another value; ${name:...} calls a resolver, which may read the environment.
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+# The name of a resolver may point to another value itself.
+_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def checked_module(section: Mapping[str, Any]) -> dict[str, Any]:
             hint="supported are " + ", ".join(sorted(_ALLOWED_MODULES)),
         )
     values = {key: value for key, value in section.items() if key != "_target_"}
-    _refuse_code(values)
+    refuse_code(values)
     return {"_target_": _MODULES + name, **values}
 
 
@@ -209,15 +210,19 @@ def _modern(section: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"_target_": section["cls"], **params}
 
 
-def _refuse_code(value: object) -> None:
-    """Refuse nested classes and resolver calls, wherever they stand."""
+def refuse_code(value: object) -> None:
+    """Refuse nested classes and resolver calls, wherever they stand.
+
+    Raises:
+        UnsupportedError: There is one.
+    """
     if isinstance(value, dict):
         if "_target_" in value:
             raise UnsupportedError("the checkpoint nests a class where none is supported")
         for entry in value.values():
-            _refuse_code(entry)
+            refuse_code(entry)
     elif isinstance(value, list):
         for entry in value:
-            _refuse_code(entry)
+            refuse_code(entry)
     elif isinstance(value, str) and _RESOLVER.search(value):
         raise UnsupportedError(f"the checkpoint's configuration calls a resolver: {value!r}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.servicemaker import weights
-from riva_speech.servicemaker.checkpoint import Checkpoint, checked_module
+from riva_speech.servicemaker.checkpoint import Checkpoint, checked_module, refuse_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +93,11 @@ def trusted_config(checkpoint: Checkpoint) -> dict[str, Any]:
         ctc = checkpoint.section("aux_ctc").get("decoder")
         parts["aux_ctc"] = {"decoder": checked_module(ctc if isinstance(ctc, dict) else {})}
     if "BPE" in checkpoint.class_name:
-        return {**parts, "tokenizer": tokenizer(checkpoint)}
-    return {**parts, "labels": _labels(checkpoint, parts)}
+        parts["tokenizer"] = tokenizer(checkpoint)
+    else:
+        parts["labels"] = _labels(checkpoint, parts)
+    refuse_code([parts.get(name) for name in ("sample_rate", "tokenizer", "labels")])
+    return parts
 
 
 _MODULES = ("preprocessor", "encoder", "decoder")
