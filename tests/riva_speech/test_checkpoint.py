@@ -418,6 +418,19 @@ def test_no_model_is_built_that_the_weights_cannot_fill(
 
 
 @pytest.mark.nemo
+@pytest.mark.parametrize("size", ["n_layers", "d_model", "ff_expansion_factor", "pos_emb_max_len"])
+def test_sizes_that_point_to_others_are_followed(size: str) -> None:
+    """What NeMo reads counts, wherever it is written."""
+    import torch  # noqa: PLC0415 - optional
+    from omegaconf import OmegaConf  # noqa: PLC0415 - optional
+
+    sizes = {"n_layers": 2, "d_model": 16, "there": 500_000, size: "${.there}"}
+    config = {"encoder": sizes, "decoder": {"prednet": {"pred_hidden": 8}}}
+    with pytest.raises(DamagedArchiveError, match="larger model"):
+        weights.refuse_giants(config, {"x": torch.zeros(10_000)}, resolved=OmegaConf.create(config))
+
+
+@pytest.mark.nemo
 def test_a_model_of_fewer_layers_than_none_makes_up_for_no_other() -> None:
     """What is below zero in one place leaves the bound of another as it is."""
     import torch  # noqa: PLC0415 - optional

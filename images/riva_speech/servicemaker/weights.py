@@ -9,12 +9,13 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -63,19 +64,26 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def refuse_giants(config: Mapping[str, Any], loaded: Mapping[str, torch.Tensor]) -> None:
+def refuse_giants(
+    config: Mapping[str, Any],
+    loaded: Mapping[str, torch.Tensor],
+    *,
+    resolved: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse a configuration of a larger model than there are weights for.
 
     NeMo allocates a model before it looks at the weights, so a few characters in a checkpoint could
-    take all of a machine's memory.
+    take all of a machine's memory. Where values of ``config`` may point to others, ``resolved``
+    follows them when it is read.
 
     Raises:
         DamagedArchiveError: Its numbers are too large.
     """
     largest = max(_numbers(config), default=0)
-    positions = max(_numbers(config.get("encoder", {}).get("pos_emb_max_len", 0)), default=0)
+    resolved = config if resolved is None else resolved
+    positions = _count(resolved.get("encoder", {}).get("pos_emb_max_len"))
     there = sum(tensor.numel() for tensor in loaded.values())
-    if largest > _MOST or positions > _MOST_POSITIONS or _fewest_weights(config) > there:
+    if largest > _MOST or positions > _MOST_POSITIONS or _fewest_weights(resolved) > there:
         raise DamagedArchiveError(
             f"the checkpoint's configuration asks for a larger model than its {there} weights make"
         )
@@ -96,7 +104,7 @@ def _fewest_weights(config: Mapping[str, Any]) -> int:
     """Return fewer weights than any encoder or prediction network of these sizes has."""
     encoder = config.get("encoder", {})
     prediction = config.get("decoder", {}).get("prednet")
-    if not isinstance(prediction, dict):
+    if not isinstance(prediction, Mapping):
         prediction = {}
     layers, width = _count(encoder.get("n_layers")), _count(encoder.get("d_model"))
     wider = max(1, _count(encoder.get("ff_expansion_factor")))

@@ -44,9 +44,9 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
     nemo_log.setLevel(logging.ERROR)
     trusted = trusted_config(checkpoint)
     loaded = weights.load(checkpoint.weights)
-    weights.refuse_giants(trusted, loaded)
     config = OmegaConf.create(trusted)
     try:
+        weights.refuse_giants(trusted, loaded, resolved=config)
         model = getattr(models, checkpoint.class_name)(cfg=config)
         _load(model, loaded)
     except (
