@@ -84,7 +84,7 @@ def trusted_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
     The errors are those of ``restore``.
     """
-    parts = {name: checked_module(checkpoint.section(name)) for name in _MODULES}
+    parts: dict[str, Any] = {name: checked_module(checkpoint.section(name)) for name in _MODULES}
     if "sample_rate" in checkpoint.config:
         parts["sample_rate"] = checkpoint.config["sample_rate"]
     if checkpoint.class_name not in CTC_CLASSES:
