@@ -10,7 +10,7 @@ import pytest
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.errors import DamagedArchiveError, SpeechError, UnsupportedError, UsageError
-from riva_speech.servicemaker import agreement, riva_build
+from riva_speech.servicemaker import agreement, riva_build, rounding
 from riva_speech.servicemaker.agreement import compare, encoded
 from riva_speech.servicemaker.quantisation import quantise
 from riva_speech.servicemaker.targets import Accuracy, Target
@@ -96,6 +96,24 @@ def graph_of(nodes: Sequence[object], weights: dict[str, NDArray[np.float32]], p
     )
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.mark.nemo
+def test_a_pipeline_that_does_not_run_is_told(tiny_repository: Path, tmp_path: Path) -> None:
+    """A graph may load, and fail at its first sound."""
+    from onnx import helper  # noqa: PLC0415 - optional
+
+    name = "riva-onnx-tiny-offline-am-streaming-offline"
+    plain = {name: tiny_repository / name / "1" / "model.onnx"}
+    graph_of([helper.make_node("Identity", ["x"], ["y"])], {}, tmp_path / "g.onnx")
+
+    with pytest.raises(SpeechError, match="tiny-offline does not run"):
+        rounding.judge(
+            tiny_repository / "tiny-offline-asr-bls-ensemble",
+            plain,
+            {name: tmp_path / "g.onnx"},
+            Accuracy(),
+        )
 
 
 @pytest.mark.nemo

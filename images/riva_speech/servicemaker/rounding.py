@@ -79,12 +79,16 @@ def judge(
     Raises:
         ArtifactMissingError: There is nothing at one of the recordings' paths.
         UsageError: One of them is none.
+        SpeechError: The pipeline does not run.
     """
     shared = Shared()
     one, other = (_recognizer(pipeline, graphs, shared) for graphs in (plain, lowered))
     sounds = agreement.load_sounds(accuracy.recordings, one.config.acoustic.features.sample_rate)
-    found = agreement.compare(_heard(one, sounds), _heard(other, sounds))
     name = one.config.name
+    try:
+        found = agreement.compare(_heard(one, sounds), _heard(other, sounds))
+    except Exception as error:
+        raise SpeechError(f"the pipeline {name} does not run: {error}") from error
     _log.info("int8 weights of %s on %s: %s", name, _what(accuracy), found)
     return Judgement(name, found, accuracy.tolerance)
 
