@@ -110,6 +110,8 @@ def test_what_has_no_effect_says_so_and_engine_settings_are_kept(
         (["--padding_size=1.6"], "cache-aware"),
         (["--featurizer.use_utterance_norm_params=True"], "whole of a stream"),
         (["--nn.opt_batch_size=0"], "not a positive number"),
+        (["--nn.opt_batch_size=4", "--nn.max_batch_size=2"], "4 usually and 2 at most"),
+        (["--max_batch_size=70000"], "no batch size"),
         (["--vad_model=x"], "--vad_model needs --vad_type"),
         (["--vad_type=silero", "--neural_vad.onset=2"], "probabilities, 0 to 1"),
         (["--return_separate_utterances"], "gives one result"),

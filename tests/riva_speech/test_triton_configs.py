@@ -195,9 +195,16 @@ def test_batches_are_those_of_the_build(
     ],
 )
 def test_hostile_batch_sizes_are_a_damaged_archive(options: dict[str, object]) -> None:
-    """What riva-build cannot have noted is refused before anything is made of it."""
+    """What riva-build does not note is refused before anything is made of it."""
     with pytest.raises(DamagedArchiveError, match="batch size"):
         batches.of_graph(options, ONLINE)
+
+
+def test_a_usual_batch_is_never_above_the_largest_that_nobody_named() -> None:
+    """A graph tuned for more than it takes by default takes that many."""
+    found = batches.of_graph({"nn.opt_batch_size": 64}, ONLINE)
+
+    assert (found.least, found.usual, found.most) == (1, 64, 64)
 
 
 @pytest.mark.parametrize(

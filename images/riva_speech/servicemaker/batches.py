@@ -59,6 +59,7 @@ def _unsaid(kind: str) -> int:
 
 
 def _range(options: Mapping[str, object], unsaid: int) -> Range:
+    unsaid = max(unsaid, _count(options, "nn.opt_batch_size", unsaid))
     most = _count(options, "nn.max_batch_size", _count(options, "max_batch_size", unsaid))
     usual = _count(options, "nn.opt_batch_size", most)
     if usual > most:

@@ -9,7 +9,8 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
-from riva_speech.errors import UsageError
+from riva_speech.errors import DamagedArchiveError, UsageError
+from riva_speech.servicemaker import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +19,10 @@ _log = logging.getLogger("riva_speech.riva_build")
 
 _BATCHES = ("min_batch_size", "opt_batch_size", "max_batch_size", "max_execution_batch_size")
 
-# Numbers for engines that are built for a machine: riva-deploy reads them from the RMIR.
+# Numbers for engines and for Triton: riva-deploy reads them from the RMIR.
 RECORDED_NUMBERS = {
     "max_batch_size": "streams or utterances at once",
-    "nn.min_batch_size": "smallest batch of the acoustic model",
+    "nn.min_batch_size": "recorded only, since every model takes one request too",
     "nn.opt_batch_size": "batch that the acoustic model is tuned for",
     "nn.max_batch_size": "largest batch of the acoustic model",
 }
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
             f"--{name}",
             type=_positive,
             metavar="N",
-            help=f"{text}, for engines that riva-deploy builds (default: riva-deploy's own)",
+            help=f"{text} (default: riva-deploy's own)",
         )
     for name, text in RECORDED_SWITCHES.items():
         _add_switch(parser, name, boolean, f"{text} (default: False)", default=False)
@@ -176,12 +177,23 @@ def check(options: argparse.Namespace, head: str) -> None:
             "--featurizer.use_utterance_norm_params=True is for whole utterances: nobody knows the "
             "whole of a stream before its end"
         )
+    _check_batches(options)
     for name, reason in _NO_EFFECT.items():
         if getattr(options, name) is not None:
             _log.info("--%s has no effect: %s", name, reason)
 
 
+def _check_batches(options: argparse.Namespace) -> None:
+    """Refuse what riva-deploy would."""
+    try:
+        batches.of_engine(recorded(options))
+    except DamagedArchiveError as error:
+        raise UsageError(
+            error.message, hint="the usual size is --nn.opt_batch_size, at most the largest"
+        ) from error
+
+
 def recorded(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what riva-deploy is to know when it builds engines; names as the options'."""
+    """Return what riva-deploy is to know of engines and batches; names as the options'."""
     names = [*RECORDED_NUMBERS, *RECORDED_SWITCHES]
     return {name: value for name in names if (value := getattr(options, name))}
