@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Clients send the same phrases again and again; each set of them becomes a transducer once.
 _REMEMBERED = 4
 _MOST_PHRASES = 100
+# Each mention of a class in a phrase is a copy of its grammar, which may have megabytes.
+_MOST_CLASSES = 4
 # The parts that other programs put around phrases; no classes.
 _HELPERS = "$__"
 
@@ -65,12 +67,15 @@ class SpeechHints:
     def relevant(self, phrases: Sequence[str]) -> tuple[str, ...]:
         """Return the phrases that hold a class of this model, each once.
 
-        Clients choose them, so no more than a hundred are, and none with a byte that ends strings.
+        Clients choose them, so no more than a hundred are, and none with more than four classes or
+        with a byte that ends strings.
         """
-        found = dict.fromkeys(
-            one for one in phrases if self._classes.keys() & one.split() and "\0" not in one
-        )
+        found = dict.fromkeys(one for one in phrases if self._is_relevant(one))
         return tuple(found)[:_MOST_PHRASES]
+
+    def _is_relevant(self, phrase: str) -> bool:
+        mentions = sum(word in self._classes for word in phrase.split())
+        return 0 < mentions <= _MOST_CLASSES and "\0" not in phrase
 
     def __call__(self, words: Sequence[str], phrases: Sequence[str]) -> Rewriting:
         """Return words with what the phrases' classes cover as one writes it."""
