@@ -46,7 +46,10 @@ _BUILD = (
 _PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
 _OUR_SOURCES = tuple(
     f"images/riva_speech/servicemaker/{name}.py"
-    for name in ("families/ctc", "families/graphs", "families/streaming", "quantisation")
+    for name in (
+        *(f"families/{one}" for one in ("ctc", "description", "graphs", "models", "streaming")),
+        "quantisation",
+    )
 )
 
 
