@@ -13,9 +13,12 @@ from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.results import Result, ResultBuilder
+from riva_speech.errors import DamagedArchiveError
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 BLANK = 3
@@ -223,3 +226,11 @@ def test_the_first_pass_needs_no_second() -> None:
     config = EndpointingConfig(start_history=80, stop_history=0, stop_history_eou=160)
 
     assert seeming("#...#..", config) == "--!!--!"
+
+
+def test_a_vocabulary_that_is_no_text_is_damaged(tmp_path: Path) -> None:
+    """It comes with an archive, which may hold anything."""
+    (tmp_path / "vocabulary.txt").write_bytes(b"a\n\xff\n")
+
+    with pytest.raises(DamagedArchiveError, match=r"vocabulary\.txt cannot be read"):
+        Vocabulary.load(tmp_path / "vocabulary.txt", VocabularyType.CHARACTER)

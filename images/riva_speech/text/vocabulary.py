@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from riva_speech.errors import DamagedArchiveError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -41,8 +43,15 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path, kind: VocabularyType) -> Vocabulary:
-        """Read one token a line."""
-        lines = path.read_text(encoding="utf-8").split("\n")
+        """Read one token a line.
+
+        Raises:
+            DamagedArchiveError: The file is no text.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise DamagedArchiveError(f"{path} cannot be read: {error}") from error
         return cls(tuple(lines[:-1] if lines[-1] == "" else lines), kind)
 
     def save(self, path: Path) -> None:
