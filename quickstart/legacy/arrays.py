@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 Value: TypeAlias = str | list[str] | dict[str, str]
+# More items than this fit into no script that is read.
+_BEYOND_ALL = 10**9
 
 
 def items(value: Value | None) -> list[str]:
@@ -21,12 +23,20 @@ def first(value: Value | None) -> str:
     return next(iter(items(value)), "") if not isinstance(value, dict) else value.get("0", "")
 
 
+def position(key: str) -> int | None:
+    """Return the position that a subscript names; None where it is no number."""
+    if not (key.isascii() and key.isdigit()):
+        return None
+    # Python reads only a few thousand digits as a number.
+    return int(key) if len(key) < len(str(_BEYOND_ALL)) else _BEYOND_ALL
+
+
 def with_item(old: Value | None, key: str, item: str) -> Value:
     """Return an array with one more item."""
     if isinstance(old, dict):
         return {**old, key: item}
     texts = items(old)
-    position = int(key) if key.isascii() and key.isdigit() else 0
-    if position > len(texts):
+    at = position(key) or 0
+    if at > len(texts):
         return [*texts, item]
-    return [*texts[:position], item, *texts[position + 1 :]]
+    return [*texts[:at], item, *texts[at + 1 :]]

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from glob import escape
 from typing import TYPE_CHECKING
 
-from quickstart.legacy.arrays import Value, first, items
+from quickstart.legacy.arrays import Value, first, items, position
 from quickstart.legacy.words import (
     Expansion,
     ScriptError,
@@ -57,7 +57,7 @@ class Expander:
     _depth: int = 0
 
     def spend(self, steps: int = 1) -> None:
-        """Count what was done, and end what would never end."""
+        """Count what was done, and end what would never end, or fill the memory."""
         self._steps += steps
         if self._steps > _STEPS:
             raise ScriptError(self.line, f"it takes more than {_STEPS} steps")
@@ -92,7 +92,12 @@ class Expander:
 
     def _part(self, part: Part) -> list[str]:
         """Return the texts that a part of a word stands for: several for a whole array."""
-        self.spend()
+        texts = self._texts(part)
+        self.spend(1 + sum(map(len, texts)) // 100)
+        return texts
+
+    def _texts(self, part: Part) -> list[str]:
+        """Return the texts of a part, however long they are."""
         match part:
             case Text():
                 return [part.text]
@@ -130,8 +135,8 @@ class Expander:
         if isinstance(value, dict):
             return [value.get(key, "")]
         texts = items(value)
-        inside = key.isascii() and key.isdigit() and int(key) < len(texts)
-        return [texts[int(key)] if inside else ""]
+        at = position(key)
+        return [texts[at] if at is not None and at < len(texts) else ""]
 
     def _nested(self, text: str, read: Callable[[Word], str]) -> str:
         """Return what a text inside an expansion stands for."""
@@ -155,6 +160,7 @@ class Expander:
             old, _, new = rest.lstrip("/").partition("/")
             if old and not re.search(r"[*?\[\\]", old):
                 old, new = self._nested(old, self.text), self._nested(new, self.text)
+                self.spend(value.count(old) * len(new) // 100)
                 return value.replace(old, new, -1 if everywhere else 1) if old else value
             return TAINT
         if rest[:1] in {"#", "%"}:

@@ -388,6 +388,8 @@ def test_the_folder_of_the_script(text: str) -> None:
         ("function f " * 60, "nested more than"),
         ("a=" + "${x:-" * 40 + "}" * 40, "nested more than"),
         ("a=xxxxxxxxxx\n" + "a=$a$a$a$a\n" * 20, "longer than"),
+        (f"a={'a' * 19_000}\nb=" + "$a" * 20_000, "more than 100000 steps"),
+        (f"a={'a' * 19_000}\nb=${{a//a/${{a//a/$a}}}}", "more than 100000 steps"),
         (
             "l=(1 2 3 4 5 6 7 8 9)\n" + "for i in ${l[@]}; do " * 8 + "a=1; " + "done; " * 8,
             "more than 100000 steps",
@@ -400,6 +402,13 @@ def test_what_is_no_script_is_one_clear_error(text: str, said: str) -> None:
         values_of(text)
     with pytest.raises(UsageError, match=r"config\.sh:\d+: this is no config\.sh that can be read"):
         imported(f"{OFFICIAL}\n{text}")
+
+
+def test_a_subscript_may_have_any_length() -> None:
+    """An item far behind all others is empty, and one that is set there comes last."""
+    far = "1" * 5000
+    values = values_of(f"x=(a b)\ny=${{x[{far}]}}\nx[{far}]=c")
+    assert (values["x"], values["y"]) == (["a", "b", "c"], "")
 
 
 @pytest.mark.parametrize(
