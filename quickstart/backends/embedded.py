@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from quickstart.store import Store
 
 DRAIN_SECONDS, SILENCE_SECONDS = 15.0, 3600.0
-_SECRETS = re.compile(r"(RIVA_QS_)?MODEL_DEPLOY_KEY|NGC_.*KEY|RIVA_API_KEY")
+_SECRETS = re.compile(r"(RIVA_QS_)?(MODEL_DEPLOY_KEY|NGC_.*KEY|RIVA_API_KEY)")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,19 @@ def test_what_works_tells_no_secret(remote: CommandLine) -> None:
         assert done.returncode in {0, 6}, done.stderr
         outputs += [done.stdout, done.stderr]
     check(remote, *outputs)
+
+
+@pytest.mark.parametrize("prefix", ["", "RIVA_QS_"])
+def test_a_server_is_given_no_key(qs: CommandLine, prefix: str) -> None:
+    """No key is in a server's environment, by whichever of its names it came."""
+    names = ("MODEL_DEPLOY_KEY", "NGC_API_KEY", "RIVA_API_KEY")
+    qs.environment |= {f"{prefix}{name}": DEPLOY_KEY for name in names}
+    for command in ("init", "start"):
+        done = qs(command)
+        assert done.returncode == 0, done.stderr
+    given = Path(f"/proc/{qs.server()['pid']}/environ").read_text("utf-8")
+    assert qs("stop").returncode == 0
+    assert DEPLOY_KEY not in given
 
 
 @pytest.mark.parametrize("secret", [PERSONAL, LEGACY])
