@@ -11,6 +11,7 @@ from quickstart.backends.base import Exit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _STATEMENT = re.compile(r"(?:\S*\d\S*Z )?(?:[A-Z]+ )?(error|hint): (.+)", re.IGNORECASE)
 
 
@@ -24,7 +25,7 @@ def explain(code: int | None, lines: Sequence[str], who: str) -> Exit:
     last = next((line for line in reversed(lines) if line.strip()), "")
     saying = f'; it said last: "{last.strip()}"' if last else "; it said nothing"
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        name = _SIGNALS.get(-code, f"signal {-code}")
         hint = "the kernel does that when memory runs out: see dmesg" if name == "SIGKILL" else ""
         return Exit(code, f"{who} was ended by {name}{saying}", hint)
     how = f"{who} ended with code {code}" if code is not None else f"{who} ended"

@@ -15,7 +15,8 @@ import quickstart
 from quickstart.backends import gpu, plan
 from quickstart.backends.base import server_spec
 from quickstart.backends.container import ContainerSpec, Gpu, Mount, run_line
-from quickstart.backends.engine.values import Facts, parse_facts
+from quickstart.backends.docker.verdicts import ending
+from quickstart.backends.engine.values import Facts, parse_container, parse_facts
 from quickstart.config import Settings
 from quickstart.errors import UnsupportedError
 
@@ -232,6 +233,23 @@ def test_everything_that_differs_changes_the_digest() -> None:
 def test_memory_is_read_as_docker_does(text: str, size: int) -> None:
     """512m and 8g are powers of two."""
     assert plan.bytes_of(text) == size
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (1, "the server ended with code 1"),
+        (128, "the server ended with code 128"),
+        (137, "the server was ended by SIGKILL"),
+        (163, "the server was ended by signal 35"),
+        (255, "the server ended with code 255"),
+    ],
+)
+def test_every_exit_code_of_a_container_is_told(code: int, told: str) -> None:
+    """Codes beyond 128 are signals where there is one of that number, else they are codes."""
+    state = {"Status": "exited", "ExitCode": code}
+    answer = {"Id": "1", "Name": "/speech", "State": state, "Image": "2", "Config": {}}
+    assert told in ending(parse_container(answer), ["some last words"], "the server").cause
 
 
 def facts_of(kind: str, **changed: object) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ def ending(container: Container | None, lines: Sequence[str], who: str) -> Exit:
         hint = f"docker start {container.name} shows what the engine says"
         return Exit(None, f"the container {container.name} was made and never ran", hint)
     code = container.exit_code
-    return explain(SIGNALLED - code if code > SIGNALLED else code, lines, who)
+    was_signalled = code - SIGNALLED in signal.valid_signals()
+    return explain(SIGNALLED - code if was_signalled else code, lines, who)
 
 
 def posix(stamp: str) -> float | None:
