@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _CDI_KIND = "nvidia.com/gpu="
 _NO_GPU = "no GPU"
+# Their ONNX Runtime has nothing for GPUs.
+_CPU_VARIANTS = {"cpu", "servicemaker"}
 _TOOLKIT = (
     "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk runtime configure"
     " --runtime=docker && sudo systemctl restart docker`"
@@ -36,8 +38,8 @@ def choose(settings: Settings, ask: Callable[[], Facts], variant: str) -> tuple[
     asked = settings.gpus_to_use.strip('"')
     if asked == "none":
         return NO_GPU, f"{_NO_GPU}: gpus_to_use=none"
-    if asked == "auto" and variant == "cpu":
-        return NO_GPU, f"{_NO_GPU}: the image is the variant cpu"
+    if asked == "auto" and variant in _CPU_VARIANTS:
+        return NO_GPU, f"{_NO_GPU}: the image is the variant {variant}"
     devices = "device=0" if asked == "auto" else asked
     if settings.container_gpu_access != "auto":
         way = settings.container_gpu_access

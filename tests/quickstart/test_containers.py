@@ -271,6 +271,7 @@ def facts_of(kind: str, **changed: object) -> Facts:
         ("rootless", {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
         ("cdi-of-another-vendor", {"gpus_to_use": "auto"}, "cuda", "none", "runs on the CPU"),
         ("toolkit", {"gpus_to_use": "auto"}, "cpu", "none", "the variant cpu"),
+        ("toolkit", {"gpus_to_use": "auto"}, "servicemaker", "none", "the variant servicemaker"),
         ("toolkit", {"gpus_to_use": "none"}, "cuda", "none", "gpus_to_use=none"),
         ("toolkit", {"gpus_to_use": '"device=0,1"', **X86}, "cuda", "gpus", "runtime nvidia"),
     ],
