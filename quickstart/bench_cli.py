@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +41,10 @@ def bench_asr(
     chunk_ms: Annotated[int, typer.Option(min=10, max=10_000, help="Length of a chunk.")] = 160,
     trials: Annotated[int, typer.Option(min=1, help="How often each step is tried.")] = 3,
     parallel: Annotated[
-        int, typer.Option(min=0, help="Requests at once for throughput; 0: not measured.")
+        int,
+        typer.Option(
+            min=0, max=_MOST_STREAMS, help="Requests at once for throughput; 0: not measured."
+        ),
     ] = 32,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on after a step that does not hold.")
@@ -90,10 +95,15 @@ def _draw(found: Measured, uri: str, path: Path) -> None:
 
 def _check_plot(path: Path | None) -> None:
     """Raise an error before anything is measured for a picture that could not be written."""
-    if path and path.suffix.lower() != ".svg":
+    if path is None:
+        return
+    if path.suffix.lower() != ".svg":
         raise UsageError(f"{path} is not drawn: only SVG is", "name a file that ends with .svg")
-    if path and not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise RivaQsError(f"{path} cannot be written: its folder does not exist", "make it first")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise RivaQsError(f"{path} cannot be written", "name a file that you may write")
 
 
 def _steps(text: str) -> tuple[int, ...]:
@@ -104,7 +114,7 @@ def _steps(text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",")]
     if not all(
-        word.isascii() and word.isdigit() and 0 < int(word) <= _MOST_STREAMS for word in words
+        re.fullmatch("[0-9]{1,9}", word) and 0 < int(word) <= _MOST_STREAMS for word in words
     ):
         message = f"--streams {text}: numbers from 1 to {_MOST_STREAMS} are wanted"
         raise UsageError(message, "separate them by commas: --streams 1,2,4")

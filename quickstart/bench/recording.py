@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SAMPLE_BYTES = 2
+# Below that a chunk of ten milliseconds may hold no sample.
+_LOWEST_RATE = 100
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,6 @@ class Recording:
         size = _SAMPLE_BYTES * (self.rate * milliseconds // 1000)
         return [self.samples[i : i + size] for i in range(0, len(self.samples), size)]
 
-    def as_wav(self) -> bytes:
-        """Return it as a WAV file."""
-        sink = io.BytesIO()
-        with wave.open(sink, "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(_SAMPLE_BYTES)
-            out.setframerate(self.rate)
-            out.writeframes(self.samples)
-        return sink.getvalue()
-
 
 def read(path: Path) -> Recording:
     """Return the recording in a file.
@@ -61,6 +53,8 @@ def read(path: Path) -> Recording:
         raise _unsuitable(path, str(error) or "it breaks off") from error
     if (channels, width) != (1, _SAMPLE_BYTES):
         raise _unsuitable(path, f"it has {channels} channels of {8 * width} bits")
+    if found.rate < _LOWEST_RATE:
+        raise _unsuitable(path, f"it has {found.rate} samples a second")
     if not found.samples:
         raise _unsuitable(path, "it holds no sound")
     return found

@@ -177,6 +177,17 @@ def test_what_cannot_be_paced_is_refused(
         recording.read(write_wav(tmp_path / "a.wav", channels, width))
 
 
+@pytest.mark.parametrize("rate", [0, 50])
+def test_a_rate_that_no_microphone_has_is_refused(tmp_path: Path, rate: int) -> None:
+    """A header that says so few samples a second that a chunk may hold none is an error."""
+    path = write_wav(tmp_path / "a.wav")
+    data = bytearray(path.read_bytes())
+    data[24:28] = struct.pack("<I", rate)
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=f"{rate} samples a second"):
+        recording.read(path)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -197,8 +208,11 @@ def test_wrong_files_are_exit_2(bare: CommandLine, content: bytes, said: str) ->
     [
         (["--streams", "0"], 2, "numbers from 1"),
         (["--streams", "1,two"], 2, "numbers from 1"),
+        (["--streams", "1" * 5000], 2, "numbers from 1"),
+        (["--parallel", "10001"], 2, "parallel"),
         (["--plot", "a.png"], 2, "only SVG"),
         (["--plot", "nowhere/a.svg"], 1, "does not exist"),
+        (["--plot", "folder.svg"], 1, "cannot be written"),
         (["--chunk-ms", "1"], 2, "chunk-ms"),
         (["--uri", "127.0.0.1:1"], 6, "no server answers at 127.0.0.1:1"),
     ],
@@ -207,6 +221,7 @@ def test_what_cannot_be_measured_is_told(
     bare: CommandLine, options: list[str], code: int, said: str
 ) -> None:
     """Each wrong option, and a server that is away, has its sentence and its code."""
+    (bare.folder / "folder.svg").mkdir()
     done = bare("bench", "asr", *options)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
