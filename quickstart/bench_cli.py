@@ -19,6 +19,8 @@ _PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 bench_app = typer.Typer(help="Measure a service as its clients see it.", **_PLAIN)
 _SAMPLE = Path(__file__).parent / "samples" / "en-US_sample.wav"
 _MOST_STREAMS = 10_000
+# A request is given up that takes so many seconds more than all that are sent at once hold.
+_PATIENCE_SECONDS = 60
 
 
 @bench_app.callback()
@@ -65,7 +67,9 @@ def bench_asr(
     _check_plot(plot)
     heard = recording.read(file)
     settings = _session.load().settings
-    wanted = Wanted(heard.rate, language_code or settings.asr_language_code[0], model)
+    language = language_code or settings.asr_language_code[0]
+    patience = _PATIENCE_SECONDS + heard.seconds * max(*plan.streams, parallel, 1)
+    wanted = Wanted(heard.rate, language, model, patience)
     where = uri or client.reachable(settings.riva_speech_api_host, settings.riva_speech_api_port)
     with _session.console.activity(f"measuring {where}") as report:
         found = ladder.measure(

@@ -38,11 +38,15 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What every request asks for: an empty model or language leaves the choice to the service."""
+    """What every request asks for: an empty model or language leaves the choice to the service.
+
+    A request ends with DEADLINE_EXCEEDED after `patience` seconds; None waits for ever.
+    """
 
     rate: int
     language_code: str = ""
     model: str = ""
+    patience: float | None = None
 
 
 class Wire:
@@ -51,7 +55,7 @@ class Wire:
     def __init__(self, channels: list[Any], wanted: Wanted) -> None:
         from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc, riva_audio_pb2
 
-        self._messages = riva_asr_pb2
+        self._messages, self._patience = riva_asr_pb2, wanted.patience
         self._stubs = [riva_asr_pb2_grpc.RivaSpeechRecognitionStub(one) for one in channels]
         self._config = riva_asr_pb2.RecognitionConfig(
             encoding=riva_audio_pb2.LINEAR_PCM,
@@ -71,7 +75,8 @@ class Wire:
 
         stub = self._stubs[number // _STREAMS_A_CHANNEL % len(self._stubs)]
         try:
-            async for _ in stub.StreamingRecognize(self._requests(chunks)):
+            requests = self._requests(chunks)
+            async for _ in stub.StreamingRecognize(requests, timeout=self._patience):
                 yield
         except grpc.RpcError as error:
             raise RefusedError(error.code().name, error.details() or "") from error
@@ -86,7 +91,8 @@ class Wire:
 
         try:
             await self._stubs[0].Recognize(
-                self._messages.RecognizeRequest(config=self._config, audio=audio)
+                self._messages.RecognizeRequest(config=self._config, audio=audio),
+                timeout=self._patience,
             )
         except grpc.RpcError as error:
             raise RefusedError(error.code().name, error.details() or "") from error

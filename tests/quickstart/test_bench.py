@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import struct
 import wave
 import xml.etree.ElementTree as ET
@@ -15,7 +16,7 @@ from quickstart.bench import figures, load, plot, recording, report
 from quickstart.bench.figures import Trial
 from quickstart.bench.ladder import Measured, Plan, Step
 from quickstart.bench.load import Rush, Seen
-from quickstart.bench.wire import RefusedError
+from quickstart.bench.wire import RefusedError, Wanted, connect
 from quickstart.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +94,20 @@ def test_a_shed_stream_does_not_end_the_step() -> None:
     streams = asyncio.run(load.step(Echo(room=0), 2, [b"a"], 0.001))
 
     assert [one.error for one in streams] == ["RESOURCE_EXHAUSTED"] * 6
+
+
+def test_a_service_that_says_nothing_is_given_up() -> None:
+    """A request that nobody answers ends with a status, like any other that fails."""
+
+    async def ask(uri: str) -> list[str]:
+        async with connect(uri, Wanted(16_000, patience=0.5), 1) as wire:
+            streamed = await load.paced(wire, 0, [b"\0\0"], 0.01)
+            rushed = await load.rush(lambda: wire.recognize(b"\0\0"), 1, 1)
+        return [streamed.error, *rushed.errors]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = asyncio.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
+    assert found == ["DEADLINE_EXCEEDED"] * 2
 
 
 def test_a_rush_counts_answers_and_errors() -> None:
