@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA, KIND = 1, "riva-qs bundle"
 MANIFEST, _MOST = "manifest.json", 64 << 20
+# A header that makes no sense ends tarfile with whatever its numbers lead to.
+_BAD_HEADERS = (tarfile.TarError, ValueError, OverflowError)
 _GENERATION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -40,10 +43,30 @@ class Manifest:
 @contextmanager
 def opened(source: Path) -> Iterator[tarfile.TarFile]:
     """Give a bundle as a tar, which is never a compressed one."""
+    with _told(source, *_BAD_HEADERS):
+        tar = tarfile.open(source, "r:")  # noqa: SIM115 - closed below
+    with tar, _told(source, tarfile.TarError):
+        yield tar
+
+
+def following(source: Path, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """Return the next member of a bundle; None at its end."""
+    with _told(source, *_BAD_HEADERS):
+        return tar.next()
+    return None
+
+
+def is_plain(member: tarfile.TarInfo) -> bool:
+    """Say whether a member is a file whose bytes are all in the tar."""
+    return member.isreg() and not member.issparse()
+
+
+@contextmanager
+def _told(source: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Refuse a bundle for what tarfile raises."""
     try:
-        with tarfile.open(source, "r:") as tar:
-            yield tar
-    except tarfile.TarError as error:
+        yield
+    except kinds as error:
         raise refused(source, f"it is no bundle, or it is cut: {error}") from error
 
 
@@ -55,8 +78,8 @@ def refused(source: Path, why: str) -> IntegrityError:
 
 def read_manifest(source: Path, tar: tarfile.TarFile) -> Manifest:
     """Return the manifest, which is the first member."""
-    first = tar.next()
-    if first is None or first.name != MANIFEST or not first.isreg():
+    first = following(source, tar)
+    if first is None or first.name != MANIFEST or not is_plain(first):
         raise UsageError(f"{source} is not a bundle of riva-qs", "riva-qs bundle export makes one")
     if first.size > _MOST:
         raise refused(source, "its manifest is too long")
@@ -127,6 +150,7 @@ def _has_place(file: File) -> bool:
     path = PurePosixPath(file.name)
     if (
         not is_inside(file.name)
+        or not _can_be_written(file.name)
         or str(path) != file.name
         or any(part.startswith(".") for part in path.parts)
     ):
@@ -134,3 +158,12 @@ def _has_place(file: File) -> bool:
     if path.parts[0] in {"rmir", "prebuilt"}:
         return is_archive(path.name) and place_of(path.name) == file.name
     return path.parts[0] in {"models", "images"} and len(path.parts) > 1
+
+
+def _can_be_written(name: str) -> bool:
+    """Say whether a file can have a name: JSON knows halves of characters, which no file has."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True

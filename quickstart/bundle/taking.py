@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from quickstart import fit
 from quickstart.bundle.hashing import CHUNK, Hashing
-from quickstart.bundle.manifest import Manifest, opened, read_manifest, refused
+from quickstart.bundle.manifest import (
+    Manifest,
+    following,
+    is_plain,
+    opened,
+    read_manifest,
+    refused,
+)
 from quickstart.errors import IntegrityError, RivaQsError
 from quickstart.lifecycle import Result, outdated
 from quickstart.store import staging
@@ -119,14 +126,14 @@ def _stage(
     size = sum(file.size for file in manifest.members)
     with suite.console.bytes_progress(f"verifying {source.name}", size) as more:
         for file in manifest.members:
-            member = tar.next()
+            member = following(source, tar)
             if member is None:
                 raise refused(source, f"{file.name} is missing")
-            if (member.name, member.size, member.isreg()) != (file.name, file.size, True):
+            if (member.name, member.size, is_plain(member)) != (file.name, file.size, True):
                 raise refused(source, f"it has {member.name!r} where {file.name} should be")
             _extract(source, tar, member, file, folder)
             more(file.size)
-    extra = tar.next()
+    extra = following(source, tar)
     if extra is not None:
         raise refused(source, f"it has {extra.name!r}, which its manifest does not name")
 

@@ -132,6 +132,16 @@ def entry(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: st
     return info, data
 
 
+def header(at: int, **fields: str) -> Callable[[list[Entry]], list[Entry]]:
+    """Return a forger that writes extended fields into a member's header."""
+
+    def forge(entries: list[Entry]) -> list[Entry]:
+        entries[at][0].pax_headers = {f"GNU.sparse.{name}": text for name, text in fields.items()}
+        return entries
+
+    return forge
+
+
 def other_name(name: str) -> Callable[[list[Entry]], list[Entry]]:
     """Return a forger that gives the first file another name, in the manifest too."""
 
@@ -174,6 +184,14 @@ FORGERIES: dict[str, tuple[int, Callable[[list[Entry]], list[Entry]]]] = {
         9,
         manifest(lambda data: data["stamp"]["files"][0].update(name="../../../escaped")),
     ),
+    "half a character": (
+        9,
+        manifest(lambda data: data["stamp"]["files"][0].update(name="a\ud800")),
+    ),
+    "a manifest with a header of nonsense": (9, header(0, size="x")),
+    "a header of nonsense": (9, header(1, size="x")),
+    "a header of half a map": (9, header(1, major="1", minor="0")),
+    "a map without an end": (9, header(1, map="0,1,5")),
     "unnamed images": (9, manifest(lambda data: data.update(images=[{"member": "i"}]))),
 }
 
