@@ -83,14 +83,16 @@ def disk(
     return tuple(Need("disk", where, needed, places[where]) for where, needed in wants.items())
 
 
-def copies(here: Store, size: int) -> tuple[Need, ...]:
-    """Return the disk that files need which are copied into a location, one row a disk."""
-    need = Need("disk", str(here), size + SPARE, _free_of(here))
-    if not here.is_volume:
-        return (need,)
+def copies(here: Store, size: int) -> Need:
+    """Return the disk that files need which are copied into a location."""
+    return Need("disk", str(here), size + SPARE, _free_of(here))
+
+
+def staged(size: int) -> Need:
+    """Return the disk of this machine that files need which wait for their way into a volume."""
     from quickstart.store.staging import staging
 
-    return need, Need("disk", str(staging()), size + SPARE, _free(staging()))
+    return Need("disk", str(staging()), size + SPARE, _free(staging()))
 
 
 def memory(settings: Settings, services: Iterable[str], archives: Sequence[File]) -> Need:

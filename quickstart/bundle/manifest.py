@@ -35,6 +35,11 @@ class Manifest:
     lock: dict[str, Any]
     images: tuple[dict[str, str], ...]
 
+    @property
+    def size(self) -> int:
+        """How many bytes the members have."""
+        return sum(file.size for file in self.members)
+
     def of(self, *folders: str) -> list[File]:
         """Return the members that lie in some folders."""
         return [file for file in self.members if file.name.partition("/")[0] in folders]
@@ -92,7 +97,7 @@ def read_manifest(source: Path, tar: tarfile.TarFile) -> Manifest:
         raise refused(source, f"its manifest makes no sense: {error!r}") from error
     for problem in (*_problems(manifest), *_problems_of_models(manifest)):
         raise refused(source, problem)
-    if sum(file.size for file in manifest.members) > source.stat().st_size:
+    if manifest.size > source.stat().st_size:
         raise refused(source, "it is shorter than what it says to hold")
     return manifest
 

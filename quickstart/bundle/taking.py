@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def import_bundle(suite: Suite, source: Path, *, dry_run: bool = False) -> Resul
     """
     with opened(source) as tar:
         manifest = read_manifest(source, tar)
+        if suite.store.is_volume:
+            fit.check([fit.staged(manifest.size)])
         if dry_run:
             _check_target(suite, manifest)
             return _would(suite, source, manifest)
@@ -93,9 +96,8 @@ def _check_target(suite: Suite, manifest: Manifest) -> None:
         other = there.get(file.name)
         if other and other.sha256 != file.sha256 and file.name not in ours:
             message = f"{here.root / file.name} is there, with other content than the bundle's"
-            raise RivaQsError(message, "move it away; nothing was changed")
-    size = sum(file.size for file in manifest.members)
-    fit.check(fit.copies(here, size))
+            raise RivaQsError(message, "move it away, and import again")
+    fit.check([fit.copies(here, manifest.size)])
 
 
 def _would(suite: Suite, source: Path, manifest: Manifest) -> Result:
@@ -123,8 +125,7 @@ def _stage(
     suite: Suite, source: Path, tar: tarfile.TarFile, manifest: Manifest, folder: Path
 ) -> None:
     """Unpack a bundle into a folder, every byte of it held against the manifest."""
-    size = sum(file.size for file in manifest.members)
-    with suite.console.bytes_progress(f"verifying {source.name}", size) as more:
+    with suite.console.bytes_progress(f"verifying {source.name}", manifest.size) as more:
         for file in manifest.members:
             member = following(source, tar)
             if member is None:
@@ -199,8 +200,13 @@ def _take_models(here: Store, manifest: Manifest, folder: Path) -> Stamp | None:
         here.remove([f"generations/{stamp.generation}"])
     with here.draft() as draft:
         staged = {(file.size, file.sha256): folder / file.name for file in manifest.of("models")}
+        left = Counter((file.size, file.sha256) for file in stamp.files)
         for file in stamp.files:
-            # What the generation has twice, the bundle has once.
-            copy = shutil.copyfile(staged[file.size, file.sha256], folder / "copy")
-            here.place.bring(copy, f"{draft}/models/{file.name}", file.size, file.sha256)
+            content = file.size, file.sha256
+            path = staged[content]
+            left[content] -= 1
+            if left[content]:
+                # What the generation has twice, the bundle has once.
+                path = shutil.copyfile(path, folder / "copy")
+            here.place.bring(path, f"{draft}/models/{file.name}", *content)
         return here.publish_stamped(draft, stamp, manifest.lock)
