@@ -7,7 +7,7 @@ it. What goes wrong on the wire becomes a member of our error tree in `translate
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -165,10 +165,7 @@ class Client:
 
     def models(self, timeout: float) -> list[str]:
         """Return the names of the speech recognition models that are loaded."""
-        request = self._asr.RivaSpeechRecognitionConfigRequest()
-        with self._translated():
-            answer = self._stub.GetRivaSpeechRecognitionConfig(request, timeout=timeout)
-        return [config.model_name for config in answer.model_config]
+        return [config.model_name for config in self._configs(timeout)]
 
     def transcribe(self, request: Request, timeout: float | None = None) -> Transcript:
         """Return what the server hears in a recording."""
@@ -177,9 +174,10 @@ class Client:
             with self._translated():
                 results = ask(request, timeout)
         except UsageError as error:
-            if _NO_SUCH_MODEL not in error.message:
+            offer = self._offer(timeout) if _NO_SUCH_MODEL in error.message else ""
+            if not offer:
                 raise
-            raise UsageError(error.message, f"the server has {self._offer(timeout)}") from error
+            raise UsageError(error.message, f"the server has {offer}") from error
         best = [result.alternatives[0] for result in results if result.alternatives]
         timed = best if request.word_times else ()
         words = tuple(_word(word) for alternative in timed for word in alternative.words)
@@ -187,14 +185,19 @@ class Client:
         return Transcript(" ".join(text.split()), words)
 
     def _offer(self, timeout: float | None) -> str:
-        """Return in words which models there are."""
+        """Return in words which models there are; empty where the server does not say."""
+        with suppress(RivaQsError):
+            return ", ".join(
+                f"{one.model_name} ({one.parameters['language_code']}, {one.parameters['type']})"
+                for one in self._configs(timeout)
+            )
+        return ""
+
+    def _configs(self, timeout: float | None) -> Any:  # noqa: ANN401 - the stubs have no types
+        """Return what the server says of its speech recognition models."""
         request = self._asr.RivaSpeechRecognitionConfigRequest()
         with self._translated():
-            answer = self._stub.GetRivaSpeechRecognitionConfig(request, timeout=timeout)
-        return ", ".join(
-            f"{one.model_name} ({one.parameters['language_code']}, {one.parameters['type']})"
-            for one in answer.model_config
-        )
+            return self._stub.GetRivaSpeechRecognitionConfig(request, timeout=timeout).model_config
 
     def _config(self, request: Request) -> Any:  # noqa: ANN401 - the stubs have no types
         """Return the recognition config of a request."""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import socket
+from concurrent import futures
+from typing import Any
 
 import grpc
 import pytest
+from riva.client.proto import riva_asr_pb2_grpc
 
 from quickstart import client
-from quickstart.errors import NotReadyError
+from quickstart.errors import NotReadyError, UsageError
 
 
 def test_every_status_of_grpc_is_translated() -> None:
@@ -34,6 +37,30 @@ def test_a_translation_keeps_the_server_s_words(status: str) -> None:
 def test_a_wildcard_is_reached_at_the_loopback(host: str, uri: str) -> None:
     """An address to listen on becomes one to connect to."""
     assert client.reachable(host, 1) == uri
+
+
+class WithoutAList(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc] # untyped
+    """A service that knows no model, and does not say which there are."""
+
+    def Recognize(self, _request: Any, context: Any) -> None:  # noqa: N802 - the stubs name it
+        """Refuse."""
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Error: Unavailable model requested")
+
+
+def test_a_refusal_is_told_by_a_server_that_lists_no_models() -> None:
+    """What the server said of the request is the error, not that it has no list to help with."""
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(WithoutAList(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    request = client.Request(b"RIFF", "en-US", streaming=False)
+    with (
+        client.connect(f"127.0.0.1:{port}") as asked,
+        pytest.raises(UsageError, match="Unavailable model requested") as caught,
+    ):
+        asked.transcribe(request, 30)
+    server.stop(None)
+    assert "--model" in caught.value.hint
 
 
 def test_a_closed_port_is_no_service(free_port: int) -> None:
