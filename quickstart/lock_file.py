@@ -72,7 +72,7 @@ def read_lock(suite: Suite, file: Path | None) -> dict[str, Any]:
         return check_lock_file(suite.store.lock_file(), str(suite.store))
     try:
         data = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{file} is no lock file: {error}", "riva-qs init makes one"
         ) from error
