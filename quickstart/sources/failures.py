@@ -98,7 +98,7 @@ def wait_of(text: str) -> float:
     """Return the seconds that a Retry-After header asks to wait."""
     if text.isdecimal():
         return float(text)
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     return 0.0
 

@@ -126,10 +126,10 @@ class Network:
                 return 0
             if response.status_code != requests.codes.ok:
                 raise refusal(response)
-            length = response.headers.get("Content-Length", "")
-            if not length.isdecimal():
+            length = _length(response)
+            if length is None:
                 raise RivaQsError(f"{shown(url)} does not say how large it is", "use a mirror")
-            return int(length)
+            return length
 
     @contextmanager
     def part_of(self, url: str, size: int, start: int, stop: int) -> Iterator[HttpBody]:
@@ -152,8 +152,8 @@ def _leave_headers(request: requests.PreparedRequest) -> requests.PreparedReques
 def _begins(response: requests.Response, size: int, start: int) -> int:
     """Return the offset of the first byte of an answer, checked against what was asked for."""
     if response.status_code == requests.codes.ok:
-        length = response.headers.get("Content-Length", "")
-        _check_size(response.url, size, int(length) if length.isdecimal() else size)
+        length = _length(response)
+        _check_size(response.url, size, size if length is None else length)
         return 0
     if response.status_code == requests.codes.requested_range_not_satisfiable:
         raise IntegrityError(
@@ -168,6 +168,12 @@ def _begins(response: requests.Response, size: int, start: int) -> int:
     return first
 
 
+def _length(response: requests.Response) -> int | None:
+    """Return how long an answer says it is; None where it says nothing that a file can have."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
+
+
 def _check_size(url: str, size: int, total: int) -> None:
     """Raise when the file there has another size."""
     if total != size:
@@ -180,7 +186,7 @@ def _check_size(url: str, size: int, total: int) -> None:
 def _content_range(response: requests.Response) -> tuple[int, int, int]:
     """Return first byte, last byte and total of a partial answer."""
     text = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", text)
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", text)
     if match is None:
         message = f'{shown(response.url)} answers with the range "{text}"'
         raise NetworkError(message, "a proxy may be in the way: check HTTPS_PROXY", lasting=True)

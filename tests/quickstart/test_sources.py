@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -265,7 +266,10 @@ class TestOffline:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("", 0), ("7", 7), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("-3", 0)],
+    [
+        *(("", 0), ("7", 7), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("-3", 0)),
+        (f"Wed, 21 Oct 2015 07:28:00 +{'9' * 20}", 0),
+    ],
 )
 def test_retry_after_is_read_in_both_forms(header: str, seconds: float) -> None:
     """The header is a number of seconds or a date; what is past or nonsense asks for nothing."""
@@ -285,6 +289,28 @@ def test_pauses_grow_and_end() -> None:
             patience.pause(1, bad)
     with pytest.raises(NetworkError):
         patience.pause(8, error)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"200 OK\r\nContent-Length: {'9' * 5000}",
+        f"206 Partial Content\r\nContent-Range: bytes 0-0/{'9' * 5000}",
+    ],
+)
+def test_a_size_without_end_is_one_error(head: str) -> None:
+    """A server that names a number of thousands of digits is told like one that names none."""
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        with pytest.raises(RivaQsError):
+            Network(silence=5).size_of(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
 
 
 def test_addresses_are_shown_without_secrets() -> None:
