@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MOST_GROWTH = 100
 _ALWAYS_FINE = 1 << 30
 _CHUNK = 1 << 20
+# A header's own fields come in one piece; a few hundred bytes are usual.
+_LARGEST_PIECE = 4 << 20
 _DOUBLE = (FileExistsError, NotADirectoryError, IsADirectoryError)
 _BROKEN = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError, *_DOUBLE)
 
@@ -35,7 +37,7 @@ def unpack(archive: Path, target: Path) -> list[str]:
     """
     made: dict[str, None] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with _Pieces(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in _checked(archive, tar):
                 path = PurePosixPath(member.name)
                 made[path.parts[0]] = None
@@ -46,6 +48,16 @@ def unpack(archive: Path, target: Path) -> list[str]:
     if not made:
         raise _refused(archive, "it holds no model")
     return list(made)
+
+
+class _Pieces(gzip.GzipFile):
+    """Gives only small pieces: tarfile takes a header's fields into memory, however long."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return at most `size` bytes."""
+        if size is None or not 0 <= size <= _LARGEST_PIECE:
+            raise ValueError("a header is too long")
+        return super().read(size)
 
 
 def _checked(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

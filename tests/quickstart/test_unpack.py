@@ -97,6 +97,17 @@ def test_cut_and_altered_archives_bounce(tmp_path: Path, kept: float) -> None:
         unpacked(Store(tmp_path))
 
 
+def test_a_header_without_end_bounces_before_it_fills_the_memory(tmp_path: Path) -> None:
+    """Fields of a header that shrank to nothing are refused by the length that it states."""
+    info = tarfile.TarInfo("fields")
+    info.type, info.size = tarfile.XHDTYPE, 32 << 20
+    (tmp_path / "prebuilt").mkdir()
+    data = info.tobuf(tarfile.USTAR_FORMAT) + bytes(info.size)
+    (tmp_path / "prebuilt/a.tar.gz").write_bytes(gzip.compress(data, 1))
+    with pytest.raises(IntegrityError, match="a header is too long"):
+        unpacked(Store(tmp_path))
+
+
 def test_a_bomb_bounces_before_it_fills_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
