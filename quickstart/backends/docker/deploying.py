@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from quickstart.backends import plan
 from quickstart.backends.base import parse_report
+from quickstart.backends.docker.starting import start
 from quickstart.backends.docker.verdicts import ending
 from quickstart.backends.judge import judge
 from quickstart.backends.watching import Watch
@@ -46,18 +47,20 @@ class Deploy:
         """
         settings, host = self.premises.settings, self.premises.host
         spec = plan.deploy(settings, host, tuple(rmirs), draft, keyed=bool(key))
-        with self._container(spec, key) as container:
+        with self._container(spec, key, report) as container:
             lines = self._watched(container, report)
             self._check(container, lines)
             return self._made(container, draft, rmirs, lines)
 
     @contextmanager
-    def _container(self, spec: ContainerSpec, key: str) -> Iterator[str]:
+    def _container(
+        self, spec: ContainerSpec, key: str, report: Callable[[str], None]
+    ) -> Iterator[str]:
         """Run a container; it is gone afterwards, or taken away by the next deploy."""
         engine = self.premises.engine
         container = engine.create(spec, {"MODEL_DEPLOY_KEY": key})
         try:
-            engine.start(container)
+            start(engine, container, report)
             yield container
         except NotReadyError:
             # An engine that has just stopped answering will not remove it either.
