@@ -85,9 +85,11 @@ class Containers(Images):
     ) -> Iterator[str]:
         """Yield the lines of a container's log; following ends when the container does."""
         last = "all" if tail is None else tail
+        # The SDK takes no time before 1970, which is that of a container that never ran.
+        after = since if since and since > 0 else None
         with self.doing(f"read the log of the container {container}"):
             yield from _lines(
-                self.api.logs(container, stream=True, follow=follow, tail=last, since=since)
+                self.api.logs(container, stream=True, follow=follow, tail=last, since=after)
             )
 
     def publisher(self, port: int) -> str:
