@@ -136,9 +136,12 @@ def service_arguments(spec: ServerSpec) -> tuple[str, ...]:
 
 
 def http_arguments(http_port: int, metrics_port: int) -> tuple[str, ...]:
-    """Return the arguments of start-riva for its ports of HTTP; those that are 0 stay shut."""
-    ports = {"--http_port": http_port, "--metrics_port": metrics_port}
-    return tuple(f"{option}={port}" for option, port in ports.items() if port)
+    """Return the arguments of start-riva for its ports of HTTP; those that are 0 stay shut.
+
+    A port of HTTP is said to be none, too: else RIVA_SERVER_HTTP_PORT of the environment holds.
+    """
+    metrics = (f"--metrics_port={metrics_port}",) if metrics_port else ()
+    return (f"--http_port={http_port}", *metrics)
 
 
 def tls_files(settings: Settings) -> dict[str, str]:

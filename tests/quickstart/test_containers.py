@@ -13,7 +13,7 @@ import pytest
 
 import quickstart
 from quickstart.backends import gpu, plan
-from quickstart.backends.base import server_spec
+from quickstart.backends.base import http_arguments, server_spec
 from quickstart.backends.container import ContainerSpec, Gpu, Mount, run_line
 from quickstart.backends.docker.verdicts import ending
 from quickstart.backends.engine.values import Facts, parse_container, parse_facts
@@ -225,6 +225,12 @@ def test_everything_that_differs_changes_the_digest() -> None:
     digests |= {spec.digest("another image", {}), spec.digest("image", {"KEY": "1"})}
     assert len(digests) == len(others) + 3
     assert spec.digest("image", {}) == replace(spec).digest("image", {})
+
+
+def test_no_port_of_http_is_said_to_be_none() -> None:
+    """0 is passed on: without it the server would take the port that its environment names."""
+    assert http_arguments(0, 0) == ("--http_port=0",)
+    assert http_arguments(50000, 8002) == ("--http_port=50000", "--metrics_port=8002")
 
 
 @pytest.mark.parametrize(
