@@ -41,7 +41,10 @@ class DeployReport:
 def parse_model(row: dict[str, Any]) -> Model:
     """Return the model of one row of a deploy report; keys that are news are left out."""
     known = {name: row[name] for name in Model.__dataclass_fields__}
-    return Model(**{**known, "directories": tuple(row["directories"])})
+    directories = tuple(known.pop("directories"))
+    if not all(isinstance(text, str) for text in (*known.values(), *directories)):
+        raise TypeError("what a model is called is no text")
+    return Model(**known, directories=directories)
 
 
 def read_report(path: Path) -> DeployReport:

@@ -184,6 +184,10 @@ FORGERIES: dict[str, tuple[int, Callable[[list[Entry]], list[Entry]]]] = {
         9,
         manifest(lambda data: data["stamp"]["files"][0].update(name="../../../escaped")),
     ),
+    "a model that is a number": (
+        9,
+        manifest(lambda data: data["stamp"]["models"][0].update(name=7)),
+    ),
     "half a character": (
         9,
         manifest(lambda data: data["stamp"]["files"][0].update(name="a\ud800")),
