@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from quickstart.backends.base import ServerSpec
     from quickstart.errors import RivaQsError
 
-_REFUSED = re.compile(r"Bind for \S*?:(\d+) failed|listen tcp4? \S*?:(\d+):")
+_REFUSED = re.compile(r"Bind for \S*?:(\d+) failed|listen tcp[46]? \S*:(\d+): ")
 
 
 def check(spec: ServerSpec) -> None:

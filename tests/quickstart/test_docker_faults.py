@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quickstart.backends import engine
+from quickstart.backends import engine, ports
 from quickstart.backends.engine.words import from_words
 
 if TYPE_CHECKING:
@@ -143,6 +143,21 @@ def test_an_engines_words_have_a_meaning(words: str, code: int, hint: str) -> No
     assert error.code == code
     assert words in error.message
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "port"),
+    [
+        ("Bind for 127.0.0.1:50051 failed: port is already allocated", 50051),
+        ("Bind for :::50051 failed: port is already allocated", 50051),
+        ("listen tcp4 0.0.0.0:50051: bind: address already in use", 50051),
+        ("listen tcp6 [2001:db8:0:1::5]:50051: bind: address already in use", 50051),
+        ("no space left on device", 0),
+    ],
+)
+def test_the_port_in_an_engines_words_is_found(words: str, port: int) -> None:
+    """It is what stands behind the address, of whichever family that is."""
+    assert ports.refused(words) == port
 
 
 @pytest.mark.parametrize(
