@@ -35,7 +35,7 @@ _TLS_PLACES = {
     "--ssl_root_cert": "/ssl/root_server.crt",
 }
 _JETSON_PORT = 8888
-_JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
+JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 # NVIDIA's riva-deploy writes the path of the repository into what it makes, so it must deploy to
@@ -200,7 +200,7 @@ def _riva_server(settings: Settings, host: Host) -> ContainerSpec:
         mounts=(Mount(host.store, "/data"), *tls_mounts),
         ports=_riva_ports(settings, tegra=tegra),
         gpu=host.gpu,
-        devices=tuple(d for d in _JETSON_DEVICES if d in host.devices) if tegra else (),
+        devices=tuple(d for d in JETSON_DEVICES if d in host.devices) if tegra else (),
         ulimits=_RIVA_LIMITS if settings.container_ulimits else (),
         ipc="host",
         init=True,

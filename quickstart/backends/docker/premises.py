@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from quickstart.backends.engine import Engine, Image
     from quickstart.config import Settings
 
-_JETSON_DEVICES = ("/dev/bus/usb", "/dev/snd")
-
 
 @dataclass
 class Premises:
@@ -68,7 +66,7 @@ class Premises:
         if self.store.startswith("/"):
             found = Path(self.store).stat()
             owner = f"{found.st_uid}:{found.st_gid}"
-        devices = tuple(d for d in _JETSON_DEVICES if Path(d).exists())
+        devices = tuple(d for d in plan.JETSON_DEVICES if Path(d).exists())
         plugins = self._plugins() if self.settings.image == "riva" else ()
         return plan.Host(self.image.name, self.store, self.gpu[0], owner, devices, plugins)
 
