@@ -315,7 +315,14 @@ def main() -> NoReturn:
     _session.json = "--json" in arguments
     try:
         code = app(args=arguments, prog_name="riva-qs", standalone_mode=False) or 0
-    except (RivaQsError, OSError, KeyboardInterrupt, typer.Abort, _TYPERS_OWN) as error:
+    except (
+        RivaQsError,
+        OSError,
+        UnicodeEncodeError,
+        KeyboardInterrupt,
+        typer.Abort,
+        _TYPERS_OWN,
+    ) as error:
         ours = _as_ours(error)
         _session.console.error(ours)
         code = ours.code
@@ -332,6 +339,9 @@ def _as_ours(error: BaseException) -> RivaQsError:
         return error
     if isinstance(error, OSError):
         return from_os_error(error)
+    if isinstance(error, UnicodeEncodeError):
+        # Arguments may hold any bytes; neither JSON nor a server takes those that are no text.
+        return UsageError(f"{error.object!a} is no text in UTF-8", "check the arguments")
     if isinstance(error, _TYPERS_OWN):
         command = getattr(getattr(error, "ctx", None), "command_path", "riva-qs")
         return UsageError(error.format_message(), f"{command} --help")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import quickstart
+from quickstart import catalog
 
 if TYPE_CHECKING:
     from .conftest import CommandLine
@@ -78,6 +79,7 @@ def test_completion_knows_the_verbs(bare: CommandLine) -> None:
         ["--set", "riva_speech_api_port=many", "start"],
         ["transcribe", "missing.wav"],
         ["transcribe", "."],
+        ["transcribe", str(catalog.sample()), "--model", "\udcff"],
     ],
 )
 def test_wrong_usage_is_one_error(bare: CommandLine, arguments: list[str]) -> None:
