@@ -52,7 +52,8 @@ def wrong_port(value: int) -> str:
 
 def wrong_optional_port(value: int) -> str:
     """Say what is wrong with a TCP port that may be 0, for none."""
-    return "" if value == 0 else wrong_port(value)
+    wrong = wrong_port(value) if value else ""
+    return wrong and f"{wrong}, or 0 for none"
 
 
 def wrong_message_size(value: int) -> str:

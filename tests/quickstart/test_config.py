@@ -109,6 +109,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("readiness_audio=~no-such-user/x.wav", "a home folder that does not exist"),
         ("riva_speech_api_port=0", "0 is not a port"),
         ("riva_speech_api_port=65536", "65536 is not a port"),
+        ("server_metrics_port=65536", "1 to 65535, or 0 for none"),
         ("riva_speech_api_port=", '"" is not a whole number'),
         ("riva_timeout_sec=-1", "-1 is no time to wait"),
         ("asr_language_code=english please", "is not a language code"),
