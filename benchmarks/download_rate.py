@@ -1,6 +1,6 @@
 """How fast a verified download is, as ratios to other ways to fetch the same file, on loopback.
 
-    PYTHONPATH=.:tests python benchmarks/download_rate.py [--mib 1024] [--rounds 7]
+    python benchmarks/download_rate.py [--mib 1024] [--rounds 7]
 
 Four ways take turns in one run, so that a busy moment of the machine meets all of them:
 
@@ -32,6 +32,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager, redirect_stdout
@@ -45,6 +46,8 @@ from quickstart.catalog import Artifact
 from quickstart.config import Settings
 from quickstart.sources.ngc import NgcSource
 from quickstart.transfer.limits import Limits
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.ngc import PERSONAL, Model, Ngc
 from support.nginx import Nginx
 
