@@ -17,6 +17,7 @@ from support.nemo import (
     NO_ENDPOINTING,
     Pair,
     as_nemo_writes,
+    hear_in_pieces,
     make_pair,
     nemo_buffered_transducer_text,
     nemo_encoded,
@@ -148,12 +149,9 @@ def test_streamed_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -
     for recognizer in pair.streaming():
         right = recognizer.config.streaming.att_context_size[1]
         _, expected = nemo_stream(pair.nemo, samples, right)
-        rng = np.random.default_rng(right)
-        stream, heard = recognizer.start(NO_ENDPOINTING), ""
+        stream = recognizer.start(NO_ENDPOINTING)
 
-        for piece in np.split(samples, np.sort(rng.integers(0, len(samples), 20))):
-            for result in stream.accept(piece):
-                heard = result.transcript
+        heard = hear_in_pieces(stream, samples, seed=right)
 
         assert expected.startswith(as_nemo_writes(heard))
 
@@ -169,12 +167,9 @@ def test_buffered_texts_equal_nemo_s(pair: Pair, samples: NDArray[np.float32]) -
     expected = nemo_buffered_transducer_text(
         pair.nemo, samples, chunk=BUFFERED_CHUNK, padding=BUFFERED_PADDING
     )
-    rng = np.random.default_rng(0)
-    stream, heard = recognizer.start(NO_ENDPOINTING), ""
+    stream = recognizer.start(NO_ENDPOINTING)
 
-    for piece in np.split(samples, np.sort(rng.integers(0, len(samples), 20))):
-        for result in stream.accept(piece):
-            heard = result.transcript
+    heard = hear_in_pieces(stream, samples, seed=0)
 
     assert expected.startswith(as_nemo_writes(heard))
     last = stream.finish().transcript

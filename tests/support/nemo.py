@@ -20,11 +20,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.loading import Recognizer
+    from riva_speech.asr.recognizer import Stream
 
 # The geometry of buffered streams, in seconds.
 BUFFERED_CHUNK = 0.8
 BUFFERED_PADDING = 1.6
 NO_ENDPOINTING = RequestOptions(endpointing=EndpointingConfig(stop_history=0))
+
+
+def hear_in_pieces(stream: Stream, samples: NDArray[np.float32], seed: int) -> str:
+    """Send samples to a stream in uneven pieces; return what it has heard before its end."""
+    rng = np.random.default_rng(seed)
+    heard = ""
+    for piece in np.split(samples, np.sort(rng.integers(0, len(samples), 20))):
+        for result in stream.accept(piece):
+            heard = result.transcript
+    return heard
 
 
 @dataclass
