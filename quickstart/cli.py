@@ -326,6 +326,8 @@ def main() -> NoReturn:
         ours = _as_ours(error)
         _session.console.error(ours)
         code = ours.code
+    # What is left goes away with the process: Python would first search it all for garbage, twice.
+    gc.freeze()
     sys.exit(code)
 
 

@@ -108,12 +108,21 @@ def test_an_engine_that_hangs(qs_docker: CommandLine, tmp_path: Path) -> None:
     assert "journalctl -u docker" in text
 
 
-def test_what_answers_is_no_engine(qs_docker: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"SSH-2.0-x\r\n", "cannot talk to the Docker Engine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no Docker Engine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no Docker Engine"),
+    ],
+    ids=["ssh", "a list", "an empty object"],
+)
+def test_what_answers_is_no_engine(
+    qs_docker: CommandLine, tmp_path: Path, answer: bytes, words: str
+) -> None:
     """Another service on the socket is an error for people, not a traceback."""
-    with listening(tmp_path / "other.sock", answer=b"SSH-2.0-x\r\n") as address:
-        assert "cannot talk to the Docker Engine" in said(
-            qs_docker("status", DOCKER_HOST=address), 5
-        )
+    with listening(tmp_path / "other.sock", answer=answer) as address:
+        assert words in said(qs_docker("status", DOCKER_HOST=address), 5)
 
 
 def test_nonsense_in_docker_host(qs_docker: CommandLine) -> None:

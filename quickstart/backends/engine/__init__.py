@@ -15,6 +15,7 @@ from quickstart.backends.engine.containers import Containers
 from quickstart.backends.engine.values import Container, Facts, Image, split_name
 from quickstart.backends.engine.volumes import Volumes
 from quickstart.backends.engine.words import PATIENCE, unreachable
+from quickstart.errors import UnsupportedError
 
 __all__ = [
     "PATIENCE",
@@ -35,7 +36,7 @@ def connect() -> Engine:
     """Return a connection to the engine that DOCKER_HOST names, or to the local one.
 
     Raises:
-        UnsupportedError: There is no engine.
+        UnsupportedError: There is no engine, or something else answers in its place.
         NotAuthorisedError: This user may not talk to it.
         NotReadyError: It does not answer.
     """
@@ -45,6 +46,9 @@ def connect() -> Engine:
     try:
         with closing(open_api()) as anybody:
             about = anybody.version(api_version=False)
-        return Engine(open_api(about.get("ApiVersion")), where, about.get("Arch", ""))
+        return Engine(open_api(str(about["ApiVersion"])), where, str(about.get("Arch", "")))
     except (DockerException, OSError) as error:
         raise unreachable(where, error) from error
+    except (TypeError, KeyError) as error:
+        message = f"what answers at {where} is no Docker Engine"
+        raise UnsupportedError(message, "check DOCKER_HOST") from error

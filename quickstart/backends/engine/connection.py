@@ -82,8 +82,11 @@ def open_api(version: str | None = None, patience: int = PATIENCE) -> Any:  # no
 
     Without a version of the API it can only be asked which one the engine speaks.
     """
+    from docker.constants import MINIMUM_DOCKER_API_VERSION
     from docker.utils import kwargs_from_env
 
     from docker import APIClient
 
-    return APIClient(version=version, timeout=patience, **kwargs_from_env())
+    # Given none, the SDK asks by itself; an engine looks its parts up anew for each such answer.
+    known = version or MINIMUM_DOCKER_API_VERSION
+    return APIClient(version=known, timeout=patience, **kwargs_from_env())
