@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _LARGEST_MESSAGE = 64 << 20
 # One connection carries at most a hundred streams with many servers.
 _STREAMS_A_CHANNEL = 32
+# How long the status of a call may follow the failure of its last write.
+_STATUS_SECONDS = 5.0
 
 
 class RefusedError(Exception):
@@ -74,12 +77,19 @@ class Wire:
         import grpc
 
         stub = self._stubs[number // _STREAMS_A_CHANNEL % len(self._stubs)]
+        call = stub.StreamingRecognize(timeout=self._patience)
+        writing = _Writing(call, self._requests(chunks))
         try:
-            requests = self._requests(chunks)
-            async for _ in stub.StreamingRecognize(requests, timeout=self._patience):
+            async for _ in call:
                 yield
-        except grpc.RpcError as error:
-            raise RefusedError(error.code().name, error.details() or "") from error
+        except grpc.RpcError:
+            await writing.settle()
+            status = await call.code()
+            if status is not grpc.StatusCode.OK:
+                raise RefusedError(status.name, await call.details() or "") from None
+        finally:
+            writing.cancel()
+            call.cancel()
 
     async def recognize(self, audio: bytes) -> None:
         """Send bare samples whole, and wait for the answer.
@@ -106,6 +116,54 @@ class Wire:
         )
         async for chunk in chunks:
             yield request(audio_content=chunk)
+
+
+class _Writing:
+    """Writes the requests of one call, and leaves the call the status that the service gave it.
+
+    Where a service ends a call whose client still writes, the write fails, and gRPC's client puts
+    an INTERNAL of its own in the place of the service's status, whichever of the two is first.
+    """
+
+    def __init__(self, call: Any, requests: AsyncIterator[Any]) -> None:  # noqa: ANN401 - no types
+        """Begin to write."""
+        self._call = call
+        self._has_failed = False
+        # Each status that the call is given releases it once.
+        self._statuses = asyncio.Semaphore(0)
+        self._task = asyncio.ensure_future(self._write(requests))
+        call.add_done_callback(self._end)
+
+    async def settle(self) -> None:
+        """Wait, now that the call has a status, until it is the service's."""
+        if self._has_failed:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._both_statuses(), _STATUS_SECONDS)
+
+    def cancel(self) -> None:
+        """Write no more."""
+        self._task.cancel()
+
+    def _end(self, _: object) -> None:
+        """Stop at the service's status, so that a write that fails after it is never told."""
+        self._statuses.release()
+        self._task.cancel()
+
+    async def _both_statuses(self) -> None:
+        await self._statuses.acquire()
+        await self._statuses.acquire()
+
+    async def _write(self, requests: AsyncIterator[Any]) -> None:
+        import grpc
+
+        try:
+            async for request in requests:
+                await self._call.write(request)
+            await self._call.done_writing()
+        except grpc.RpcError:
+            self._has_failed = True
+        except (grpc.aio.InternalError, asyncio.InvalidStateError):
+            pass  # the call has ended: its status says why
 
 
 @asynccontextmanager

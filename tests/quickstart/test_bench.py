@@ -6,11 +6,13 @@ import socket
 import struct
 import wave
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from riva.client.proto import riva_asr_pb2_grpc
 
 from quickstart.bench import figures, load, plot, recording, report
 from quickstart.bench.figures import Trial
@@ -108,6 +110,45 @@ def test_a_service_that_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = asyncio.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
     assert found == ["DEADLINE_EXCEEDED"] * 2
+
+
+class Full(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
+    """A service that refuses every stream, or ends it, while its client still writes."""
+
+    def __init__(self, status: grpc.StatusCode) -> None:
+        self.status = status
+
+    async def StreamingRecognize(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> None:
+        await anext(requests)
+        if self.status is not grpc.StatusCode.OK:
+            await context.abort(self.status, "full")
+
+
+async def ended_early(status: grpc.StatusCode, streams: int) -> list[Seen]:
+    """Return what streams see that a service ends with a status while they write without pause."""
+    server = grpc.aio.server()
+    riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(Full(status), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connect(f"127.0.0.1:{port}", Wanted(16_000), streams) as wire:
+        chunks = [bytes(1 << 16)] * 50
+        places = (load.paced(wire, number, chunks, 0.0) for number in range(streams))
+        seen = await asyncio.gather(*places)
+    await server.stop(0)
+    return seen
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OK])
+def test_a_stream_that_ends_while_it_is_written_has_the_service_s_status(
+    status: grpc.StatusCode,
+) -> None:
+    """A write that fails because the service ended the stream hides not what the service said."""
+    seen = asyncio.run(ended_early(status, 64))
+
+    ended = "" if status is grpc.StatusCode.OK else status.name
+    assert [one.error for one in seen] == [ended] * 64
 
 
 def test_a_rush_counts_answers_and_errors() -> None:
