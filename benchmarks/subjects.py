@@ -1,19 +1,21 @@
 """What is measured: the same weights, made ready for us and for our peers.
 
     digits   the embedded model's checkpoint, 0.9 M parameters
-    large    a FastConformer-CTC of 110 M random parameters; what greedy decoding costs does not
-             depend on their values
+    english  a FastConformer-CTC of 11 M random parameters, in the shape of recipes/english; what
+             greedy decoding costs does not depend on their values
+    large    the same of 110 M parameters
 
 Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
 ~/.cache/riva-qs/benchmarks; ours anew where the export has changed. A build that was interrupted
 goes on with the step that it was at. Needs NeMo. To build beforehand:
 
-    python -m benchmarks.subjects digits large
+    python -m benchmarks.subjects digits english large
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,14 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
-SUBJECTS = ("digits", "large")
+# The shapes of those with random weights.
+_SIZES = {
+    "english": {"width": 192, "layers": 12, "heads": 4, "channels": 64},
+    "large": {"width": 512, "layers": 17, "heads": 8, "channels": 256},
+}
+SUBJECTS = ("digits", *_SIZES)
 WEIGHTS = ("fp32", "int8")
-_MAKE_LARGE = """
-import sys
+_MAKE = """
+import json, sys
 from pathlib import Path
 from support.checkpoints import Architecture, save_checkpoint
-size = {"width": 512, "layers": 17, "heads": 8, "channels": 256}
-architecture = Architecture(cache_aware=True, bpe=True, **size)
+architecture = Architecture(cache_aware=True, bpe=True, **json.loads(sys.argv[2]))
 save_checkpoint(architecture, Path(sys.argv[1]), talkative=False)
 """
 _BUILD = (
@@ -85,7 +91,7 @@ def subject(name: str, weights: str) -> Subject:
 
 def _digest(sources: tuple[str, ...]) -> str:
     """Return a short hash of files."""
-    digest = hashlib.sha256(_MAKE_LARGE.encode())
+    digest = hashlib.sha256(_MAKE.encode())
     for source in sources:
         digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()[:8]
@@ -109,7 +115,7 @@ def _build_theirs(name: str, folder: Path) -> None:
     if name == "digits":
         shutil.copy(ROOT / "recipes" / "digits" / "digits.nemo", checkpoint)
     else:
-        _run("-c", _MAKE_LARGE, checkpoint)
+        _run("-c", _MAKE, checkpoint, json.dumps(_SIZES[name]))
     _run("-m", "benchmarks.peer_models", checkpoint, folder / "peers")
 
 

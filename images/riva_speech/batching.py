@@ -13,6 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from riva_speech.errors import NotReadyError
@@ -85,6 +86,7 @@ class _Entry(Generic[_Item, _Answer]):
     kind: Hashable
     cost: float
     arrived: float
+    due: float
     future: Future[_Answer] = field(default_factory=Future)
 
 
@@ -98,12 +100,27 @@ def _unit(item: object) -> float:
     return 1.0
 
 
-def _ignore(waits: list[float], seconds: float) -> None:
-    del waits, seconds
+def _ignore(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a batcher's thread calls: ``ran`` after each run, ``ended`` when futures have ended.
+
+    ``ran`` is told how many seconds each of the run's items waited, and how many it took; ``ended``
+    which futures have their answers or errors now, all of a run at once.
+    """
+
+    ran: Callable[[list[float], float], None] = _ignore
+    ended: Callable[[Sequence[Future[Any]]], None] = _ignore
+
+
+_due = attrgetter("due")
 
 
 class Batcher(Generic[_Item, _Answer]):
-    """Runs a function on what waits, the oldest first.
+    """Runs a function on what waits: the oldest first, patient items behind less patient ones.
 
     Items of one run are of one ``kind``, and of different streams: a stream's items are computed
     in the order in which they came. If a run fails, its items are tried one by one, so that one
@@ -118,15 +135,11 @@ class Batcher(Generic[_Item, _Answer]):
         name: str = "batcher",
         kind: Callable[[_Item], Hashable] = _alike,
         cost: Callable[[_Item], float] = _unit,
-        observe: Callable[[list[float], float], None] = _ignore,
+        watch: Watch | None = None,
     ) -> None:
-        """Start the thread; the function is only ever called from it.
-
-        ``observe`` is told of each run how many seconds each of its items waited, and how many
-        it took.
-        """
+        """Start the thread; the function is only ever called from it."""
         self.traffic = Traffic()
-        self._observe = observe
+        self._watch = watch or Watch()
         self._run = run
         self._limits = limits or BatchLimits()
         self._kind = kind
@@ -144,7 +157,12 @@ class Batcher(Generic[_Item, _Answer]):
         return len(self._queue)
 
     def submit(
-        self, item: _Item, *, stream: Hashable = None, deadline: float = math.inf
+        self,
+        item: _Item,
+        *,
+        stream: Hashable = None,
+        deadline: float = math.inf,
+        patience: float = 0.0,
     ) -> Future[_Answer]:
         """Queue an item; return its future, which may be cancelled until its run begins.
 
@@ -152,13 +170,15 @@ class Batcher(Generic[_Item, _Answer]):
             item: What the function takes.
             stream: Whose it is; of one stream, one item is in a run. None belongs to none.
             deadline: The ``time.monotonic()`` from which on nobody wants the answer.
+            patience: For how many seconds items that come later, and have none, may go before.
 
         Raises:
             QueueFullError: There are too many already.
             BatcherClosedError: The batcher is closed, or its thread has died.
         """
+        now = time.monotonic()
         entry: _Entry[_Item, _Answer] = _Entry(
-            item, stream, deadline, self._kind(item), self._cost(item), time.monotonic()
+            item, stream, deadline, self._kind(item), self._cost(item), now, now + patience
         )
         with self._changed:
             if self._closed:
@@ -229,12 +249,12 @@ class Batcher(Generic[_Item, _Answer]):
             self._changed.wait(left)
 
     def _choose(self) -> list[_Entry[_Item, _Answer]]:
-        """Take the oldest item out of the queue, and what may be run with it."""
+        """Take the item that is due first out of the queue, and what may be run with it."""
         chosen: list[_Entry[_Item, _Answer]] = []
         others: deque[_Entry[_Item, _Answer]] = deque()
         streams: set[Hashable] = {None}
         cost = 0.0
-        for entry in self._queue:
+        for entry in sorted(self._queue, key=_due):
             if entry.future.cancelled():
                 continue
             fits = not chosen or (
@@ -262,6 +282,7 @@ class Batcher(Generic[_Item, _Answer]):
             return
         for entry, answer in zip(batch, answers, strict=True):
             entry.future.set_result(answer)
+        self._watch.ended([entry.future for entry in batch])
 
     def _timed(self, batch: Sequence[_Entry[_Item, _Answer]]) -> Sequence[_Answer]:
         began = time.monotonic()
@@ -272,14 +293,15 @@ class Batcher(Generic[_Item, _Answer]):
         self.traffic.runs += 1
         self.traffic.items += len(batch)
         self.traffic.seconds += took
-        self._observe([began - entry.arrived for entry in batch], took)
+        self._watch.ran([began - entry.arrived for entry in batch], took)
         return answers
 
-    @staticmethod
-    def _fail(entries: Iterable[_Entry[_Item, _Answer]], error: BaseException) -> None:
-        for entry in entries:
-            if entry.future.running() or _begin(entry):
-                entry.future.set_exception(error)
+    def _fail(self, entries: Iterable[_Entry[_Item, _Answer]], error: BaseException) -> None:
+        failed = [entry.future for entry in entries if entry.future.running() or _begin(entry)]
+        for future in failed:
+            future.set_exception(error)
+        if failed:
+            self._watch.ended(failed)
 
     def _closed_error(self) -> BatcherClosedError:
         error = BatcherClosedError(

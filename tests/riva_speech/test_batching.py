@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import weakref
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from riva_speech.batching import (
     DeadlinePassedError,
     QueueFullError,
     UnavailableError,
+    Watch,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,34 @@ def test_what_waits_is_run_together_the_oldest_first() -> None:
         assert [future.result(SECONDS) for future in futures] == [2, 4, 6, 8, 10]
     assert gate.runs == [[0], [1, 2, 3], [4, 5]]
     assert (batcher.traffic.runs, batcher.traffic.items) == (3, 6)
+
+
+def test_patient_items_let_later_ones_go_first() -> None:
+    """They wait no longer than their patience: what comes after that goes behind them."""
+    with gated(BatchLimits(max_batch=1)) as (gate, batcher):
+        futures = [
+            batcher.submit(item, patience=patience)
+            for item, patience in ((1, 1000.0), (2, 0.0), (3, 2000.0), (4, 0.0))
+        ]
+        gate.open()
+        for future in futures:
+            future.result(SECONDS)
+
+    assert gate.runs == [[0], [2], [4], [1], [3]]
+
+
+def test_futures_of_one_run_are_told_of_together() -> None:
+    """Whether they have answers or errors: once they have ended, and each once."""
+    told: list[list[Future[int]]] = []
+    with gated(watch=Watch(ended=lambda futures: told.append(list(futures)))) as (gate, batcher):
+        good = [batcher.submit(item) for item in (1, 2)]
+        late = batcher.submit(3, deadline=time.monotonic() - 1)
+        gate.open()
+        for future in (*good, late):
+            future.exception(SECONDS)
+
+    assert told[1:] == [[late], good]
+    assert all(future.done() for futures in told for future in futures)
 
 
 def test_a_stream_has_one_item_in_a_run() -> None:

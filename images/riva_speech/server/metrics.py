@@ -61,15 +61,23 @@ class Metrics:
         self._request_seconds = _times(
             registry, "riva_request", "From a request to its last answer", _DURATIONS, "method"
         )
-        self._chunk_seconds = _times(
-            registry, "riva_chunk", "From a piece of audio to its answer", _LATENCIES
+        self._chunk_seconds = _ByModel(
+            _times(registry, "riva_chunk", "From a piece of audio to its answer", _LATENCIES)
         )
-        self._queue_seconds = _times(
-            registry, "riva_batch_queue", "A step's wait for its run", _LATENCIES
+        self._queue_seconds = _ByModel(
+            _times(registry, "riva_batch_queue", "A step's wait for its run", _LATENCIES)
         )
-        self._run_seconds = _times(registry, "riva_batch_run", "One run of a model", _LATENCIES)
-        self._batch_size = Histogram(
-            "riva_batch_size", "Steps in one run", ["model"], registry=registry, buckets=_BATCHES
+        self._run_seconds = _ByModel(
+            _times(registry, "riva_batch_run", "One run of a model", _LATENCIES)
+        )
+        self._batch_size = _ByModel(
+            Histogram(
+                "riva_batch_size",
+                "Steps in one run",
+                ["model"],
+                registry=registry,
+                buckets=_BATCHES,
+            )
         )
         self._slots = Gauge(
             "riva_live_slots", "Streams that hold caches", ["model"], registry=registry
@@ -93,13 +101,13 @@ class Metrics:
 
     def chunk(self, model: str, seconds: float) -> None:
         """Time the answer to one piece of a stream's audio."""
-        self._chunk_seconds.labels(model).observe(seconds)
+        self._chunk_seconds[model].observe(seconds)
 
     def batch(self, model: str, waits: list[float], run: float) -> None:
         """Time one run of a model: how long each of its steps waited, and the run, in seconds."""
-        self._batch_size.labels(model).observe(len(waits))
-        self._run_seconds.labels(model).observe(run)
-        queue = self._queue_seconds.labels(model)
+        self._batch_size[model].observe(len(waits))
+        self._run_seconds[model].observe(run)
+        queue = self._queue_seconds[model]
         for wait in waits:
             queue.observe(wait)
 
@@ -110,6 +118,20 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+class _ByModel(dict[str, Histogram]):
+    """A histogram's parts by model, kept: finding one by its labels takes longer than counting."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, model: str) -> Histogram:
+        """Make, or find, the part of a model."""
+        found: Histogram = self._histogram.labels(model)
+        self[model] = found
+        return found
 
 
 def _times(

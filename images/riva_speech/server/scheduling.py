@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from riva_speech.asr.recognizer import StreamingRecognizer
-from riva_speech.batching import Batcher
+from riva_speech.batching import Batcher, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     import grpc
 
@@ -36,12 +36,50 @@ _T = TypeVar("_T")
 # Samples whose features, and bytes whose samples, take less time than handing them to a thread.
 _QUICK_SAMPLES = 16_000
 QUICK_BYTES = 32_768
+# How long the silence behind a stream may wait for sound, in seconds: it comes all at once, several
+# steps of every stream that ends, while others speak on.
+_SILENCE_PATIENCE = 0.25
 
 
 def deadline_of(context: grpc.aio.ServicerContext) -> float:
     """Return the ``time.monotonic()`` at which a call's client gives up."""
     remaining = context.time_remaining()
     return math.inf if remaining is None else time.monotonic() + remaining
+
+
+class Waiting:
+    """Coroutines of one loop that wait for futures of other threads.
+
+    Futures that end together wake the loop once; each by itself would write into the loop's pipe.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: dict[Future[Any], asyncio.Future[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def wait(self, future: Future[_T]) -> _T:
+        """Return the result of a future that was made since the loop last had its turn."""
+        self._loop = asyncio.get_running_loop()
+        self._waiters[future] = waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            del self._waiters[future]
+            future.cancel()
+        return future.result()
+
+    def wake(self, futures: Iterable[Future[Any]]) -> None:
+        """Go on with who waits for futures, which have ended; from any thread."""
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
+            if self._loop:
+                self._loop.call_soon_threadsafe(self._wake, futures)
+
+    def _wake(self, futures: Iterable[Future[Any]]) -> None:
+        for future in futures:
+            waiter = self._waiters.get(future)
+            if waiter and not waiter.done():
+                waiter.set_result(None)
 
 
 class Scheduler:
@@ -56,7 +94,10 @@ class Scheduler:
     ) -> None:
         """Start a thread for each recogniser."""
         self._executor = executor
-        self._batchers = {one.config.name: _batcher(one, limits, metrics) for one in recognizers}
+        self._waiting = Waiting()
+        self._batchers = {
+            one.config.name: self._batcher(one, limits, metrics) for one in recognizers
+        }
 
     def close(self) -> None:
         """End the threads; what still waits fails."""
@@ -87,10 +128,34 @@ class Scheduler:
             utterance.take(await self.run(recognizer, window, utterance, deadline))
         return await self.compute(utterance.finish, options)
 
-    async def run(self, recognizer: Recognizer, item: Any, owner: object, deadline: float) -> Any:  # noqa: ANN401 - the recogniser's own
+    async def run(
+        self,
+        recognizer: Recognizer,
+        item: Any,  # noqa: ANN401 - the recogniser's own
+        owner: object,
+        deadline: float,
+        patience: float = 0.0,
+    ) -> Any:  # noqa: ANN401 - as above
         """Let a recogniser's model run an item of ``owner`` when it is its turn."""
         batcher = self._batchers[recognizer.config.name]
-        return await asyncio.wrap_future(batcher.submit(item, stream=id(owner), deadline=deadline))
+        return await self._waiting.wait(
+            batcher.submit(item, stream=id(owner), deadline=deadline, patience=patience)
+        )
+
+    def _batcher(
+        self, recognizer: Recognizer, limits: BatchLimits, metrics: Metrics
+    ) -> Batcher[Any, Any]:
+        name = recognizer.config.name
+        if isinstance(recognizer, StreamingRecognizer):
+            metrics.watch_slots(name, recognizer.live_streams)
+        return Batcher(
+            recognizer.run,
+            recognizer.limits(limits),
+            name=name,
+            kind=recognizer.kind,
+            cost=recognizer.cost,
+            watch=Watch(partial(metrics.batch, name), self._waiting.wake),
+        )
 
 
 class Turns:
@@ -103,6 +168,7 @@ class Turns:
         self._recognizer = recognizer
         self._stream = stream
         self._deadline = deadline
+        self._patience = 0.0
 
     def close(self) -> None:
         """Give the stream's slot back."""
@@ -120,7 +186,7 @@ class Turns:
         finals: list[Result] = []
         while step := self._stream.next_step():
             reading = await self._scheduler.run(
-                self._recognizer, step, self._stream, self._deadline
+                self._recognizer, step, self._stream, self._deadline, self._patience
             )
             finals += await self._do(self._stream.take, reading)
         return finals
@@ -133,6 +199,7 @@ class Turns:
 
     async def finish(self) -> Result:
         """End the stream; return what ``Stream.finish`` does."""
+        self._patience = _SILENCE_PATIENCE
         await self._do(self._stream.end)
         await self.compute()
         return await self._do(self._stream.last)
@@ -142,17 +209,3 @@ class Turns:
         if self._stream.is_quick:
             return function(*arguments)
         return await self._scheduler.compute(function, *arguments)
-
-
-def _batcher(recognizer: Recognizer, limits: BatchLimits, metrics: Metrics) -> Batcher[Any, Any]:
-    name = recognizer.config.name
-    if isinstance(recognizer, StreamingRecognizer):
-        metrics.watch_slots(name, recognizer.live_streams)
-    return Batcher(
-        recognizer.run,
-        recognizer.limits(limits),
-        name=name,
-        kind=recognizer.kind,
-        cost=recognizer.cost,
-        observe=partial(metrics.batch, name),
-    )
