@@ -14,10 +14,12 @@ second table, over a line where each connection gets `--slow` MiB/s. Lists and l
 tests' stand-in for NGC. Files go to memory, unless `--folder` says otherwise: a disk that is slower
 than the line would be all that is measured, since only ours waits for it.
 
-It prints the median rates, then the median and the quartiles of the ratios within each round;
-against curl, which is given the address, ours counts from the list on. "bound" is the best ratio to
-curl that one who moves bytes as curl does and hashes them could have on this machine: hashing needs
-a core for as long as SHA-256 takes by itself, and processor time that curl and nginx leave over.
+It prints the median rates and the processor time a GiB takes, of who fetches and of who serves,
+which a busy machine changes less; then the median and the quartiles of the ratios within each
+round. Against curl, which is given the address, ours counts from the list on. "bound" is the best
+ratio to curl that one who moves bytes as curl does and hashes them could have on this machine:
+hashing needs a core for as long as SHA-256 takes by itself, and processor time that curl and nginx
+leave over.
 Last, a transfer is killed half way, and the server counts what the next one asks for.
 """
 
@@ -74,11 +76,19 @@ class Registry(Ngc):
 
 @dataclass(frozen=True)
 class Run:
-    """What one way took: seconds in all, from the list on, and of processors for curl."""
+    """What one way took, in seconds.
+
+    Attributes:
+        whole: In all.
+        listed: From the list on.
+        fetching: Of processors, in this process and its children.
+        serving: Of processors, in nginx.
+    """
 
     whole: float
     listed: float
-    processors: float
+    fetching: float
+    serving: float
 
 
 @dataclass
@@ -147,19 +157,16 @@ class Bench:
     def run(self, way: str) -> Run:
         """Return what one way takes, into an empty folder."""
         self.empty()
-        used, began = self._processors(), time.perf_counter()
+        fetching, serving = _processors(), self.blobs.processors()
+        began = time.perf_counter()
         getattr(self, way)()
         ended = time.perf_counter()
+        fetching, serving = _processors() - fetching, self.blobs.processors() - serving
         got = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
         if got != self.size:
             raise SystemExit(f"{way} brought {got} bytes of {self.size}")
         since = self.listed if way == "ours" else began
-        return Run(ended - began, ended - since, self._processors() - used)
-
-    def _processors(self) -> float:
-        """Return the processor time of curl and nginx so far, in seconds."""
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return children.ru_utime + children.ru_stime + self.blobs.processors()
+        return Run(ended - began, ended - since, fetching, serving)
 
     def killed(self) -> tuple[int, int]:
         """Kill a transfer half way; return what its journal lacks, and what is sent again."""
@@ -189,6 +196,12 @@ class Bench:
         state = self.folder / f"{self.blobs.path.name}.partial.state"
         text = state.read_text() if state.exists() else ""
         return {int(number) for number in re.findall(r"(?m)^(\d+) ", text)}
+
+
+def _processors() -> float:
+    """Return the processor time of this process and its ended children so far, in seconds."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 @contextmanager
@@ -224,7 +237,7 @@ def hash_rate() -> float:
 
 def bound(curl: Run, hashing: float) -> float:
     """Return the best ratio to a run of curl for one who hashes too, which takes `hashing` s."""
-    shared = (curl.processors + hashing) / (os.cpu_count() or 1)
+    shared = (curl.fetching + curl.serving + hashing) / (os.cpu_count() or 1)
     return curl.listed / max(curl.listed, hashing, shared)
 
 
@@ -232,6 +245,14 @@ def spread(values: list[float]) -> str:
     """Return the median and the quartiles."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def described(taken: list[Run], gib: float) -> str:
+    """Return the median rate of runs, and what a GiB takes of processors."""
+    rate = gib * 1024 / statistics.median(run.whole for run in taken)
+    fetching = statistics.median(run.fetching for run in taken) / gib
+    serving = statistics.median(run.serving for run in taken) / gib
+    return f"{rate:.0f} MiB/s, {fetching:.2f} s of processors a GiB, the server {serving:.2f} s"
 
 
 def compare(here: Bench, rounds: int, hashing: float) -> None:
@@ -243,8 +264,7 @@ def compare(here: Bench, rounds: int, hashing: float) -> None:
         for way, taken in runs.items():
             taken.append(here.run(way))
     for way, taken in runs.items():
-        rate = here.size / statistics.median(run.whole for run in taken) / (1 << 20)
-        print(f"  {way}: {rate:.0f} MiB/s")
+        print(f"  {way}: {described(taken, here.size / (1 << 30))}")
     own, curl = runs["ours"], runs["curl"]
     for way in ("curl", "verified"):
         ratios = [t.listed / o.listed for t, o in zip(runs[way], own, strict=True)]
