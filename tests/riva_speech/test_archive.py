@@ -285,12 +285,13 @@ def test_a_key_longer_than_a_name_is_a_key() -> None:
         (b"\xff", "not text"),
         (b" \n", "does not hold"),
         (b"k" * 5000, "does not hold"),
+        (b"# my key\nsecret\n", "does not hold"),
     ],
 )
 def test_a_key_file_without_a_key_is_refused(
     tmp_path: Path, content: bytes | None, said: str
 ) -> None:
-    """A missing, empty, binary or huge key file is a usage error, and never the key."""
+    """A key file that is missing, empty, binary, huge or of several lines is a usage error."""
     path = tmp_path / "key"
     if content is not None:
         path.write_bytes(content)

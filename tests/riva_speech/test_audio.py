@@ -196,11 +196,14 @@ def test_what_cannot_be_decoded_says_why(data: bytes, said: str) -> None:
         decode_all(data, NOTHING_SAID, RATE)
 
 
-def test_a_file_over_four_gigabytes_is_read() -> None:
-    """RF64 leaves its sizes to a chunk of its own; the audio goes to the end."""
-    data = b"data" + struct.pack("<I", 0xFFFFFFFF) + pcm16(SECOND)
+@pytest.mark.parametrize("size", [2 * RATE, 0, (1 << 64) - 1], ids=["known", "none", "unknown"])
+def test_a_file_over_four_gigabytes_is_read(size: int) -> None:
+    """RF64 leaves its sizes to a chunk of its own; what follows audio of a known size is none."""
+    rest = b"LIST" + struct.pack("<I", 4000) + bytes(4000) if size == 2 * RATE else b""
+    data = b"data" + struct.pack("<I", 0xFFFFFFFF) + pcm16(SECOND) + rest
     name, plain = fmt(1, 16)
-    head = b"ds64" + struct.pack("<I", 28) + bytes(28) + name + struct.pack("<I", 16) + plain
+    sizes = struct.pack("<IQQQI", 28, 0, size, 0, 0)
+    head = b"ds64" + sizes + name + struct.pack("<I", 16) + plain
 
     assert len(decode_all(b"RF64\xff\xff\xff\xffWAVE" + head + data, NOTHING_SAID, RATE)) == RATE
 

@@ -14,6 +14,7 @@ from riva_speech.asr.recognizer import OfflineRecognizer
 from riva_speech.batching import UnavailableError
 from riva_speech.errors import NotReadyError, UnsupportedError
 from riva_speech.sessions.opening import opener
+from riva_speech.sessions.remote import RemoteSession
 from support.audio import babble
 from support.programs import free_port, run, serving, succeed
 from support.triton_server import triton
@@ -113,6 +114,24 @@ def test_other_models_than_ours_are_refused(
     assert repository.read_config(renamed).name == "unheard-of"
     with pytest.raises(NotReadyError, match="does not serve unheard-of"):
         open_session(renamed)
+
+
+def test_a_triton_that_says_nothing_is_unavailable(tiny_repository: Path) -> None:
+    """A run whose answer never comes is one of a Triton that is away, and no fault of ours."""
+
+    class Silent:
+        def async_infer(self, *_: object, **__: object) -> None:
+            """Take a request, and never call back."""
+
+    config = repository.read_config(next(tiny_repository.glob("*-am-*offline")))
+    session = RemoteSession(Silent(), config, patience=0.1)
+    inputs = {
+        one.name: np.zeros((1, *(abs(size) for size in one.dims)), np.float32)
+        for one in config.inputs
+    }
+
+    with pytest.raises(UnavailableError, match="no answer in"):
+        session.run(inputs)
 
 
 def test_a_triton_that_is_away_is_exit_6(tiny_repository: Path) -> None:

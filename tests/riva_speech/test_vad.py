@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import RequestOptions, VadOptions
-from riva_speech.asr.pipeline import VadConfig
+from riva_speech.asr.pipeline import EndpointingConfig, VadConfig
 from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.vad import VoiceActivity, decide
 from riva_speech.audio.stream import DeclaredFormat, decode_all
@@ -237,10 +237,16 @@ def test_another_model_is_refused_when_the_pipeline_is_built(
         assert not (tmp_path / "out.rmir").exists()
 
 
+@pytest.mark.parametrize(
+    "endpointing", [None, EndpointingConfig(start_th=0.0, stop_th=0.0)], ids=["", "wordless ends"]
+)
 def test_requests_are_told_the_probabilities_that_they_ask_for(
-    activity: VoiceActivity, tiny_repository: Path
+    activity: VoiceActivity, tiny_repository: Path, endpointing: EndpointingConfig | None
 ) -> None:
-    """Each step's probability is told once, and only to streams that want to know."""
+    """Each step's probability is told once, and only to streams that want to know.
+
+    Where utterances without words end, which are not sent, the next result tells theirs.
+    """
     streaming = next(
         one for one in load_recognizers(tiny_repository) if isinstance(one, StreamingRecognizer)
     )
@@ -248,7 +254,8 @@ def test_requests_are_told_the_probabilities_that_they_ask_for(
     samples = speech()
     told: list[float] = []
     for wanted in (True, False):
-        stream = recognizer.start(RequestOptions(vad_probabilities=wanted))
+        options = RequestOptions(vad_probabilities=wanted, endpointing=endpointing)
+        stream = recognizer.start(options)
         results = [one for piece in np.array_split(samples, 9) for one in stream.accept(piece)]
         results.append(stream.finish())
         told += [value for result in results for value in result.vad_probabilities]

@@ -77,7 +77,7 @@ def from_file(path: Path) -> str:
     """Return the key in a file; white space around it does not count.
 
     Raises:
-        UsageError: The file cannot be read, or is no text of at most 4 KiB.
+        UsageError: The file cannot be read, or is no single line of at most 4 KiB.
     """
     try:
         with path.open("rb") as file:
@@ -86,7 +86,7 @@ def from_file(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "it is not text")
         raise UsageError(f"the key file {path} cannot be read: {reason}") from error
-    if not key or len(content) > _MAX_BYTES:
+    if len(key.splitlines()) != 1 or len(content) > _MAX_BYTES:
         raise UsageError(
             f"the key file {path} does not hold a key", hint="put the key on one line, alone"
         )

@@ -156,7 +156,7 @@ class AcousticConfig:
                 streaming=tuple(read_streaming(entry) for entry in values["streaming"]),
                 transducer=_transducer(values.get("transducer")),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the acoustic model's description is malformed: {error}"
             ) from error
@@ -222,7 +222,7 @@ class PipelineConfig:
                 text=_build(TextConfig, values.get("text", {})),
                 vad=_build(VadConfig, values["vad"]) if values.get("vad") else None,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
                 f"the pipeline's description is malformed: {error}"
             ) from error
@@ -236,7 +236,7 @@ class PipelineConfig:
         if config.vad and config.acoustic.features.sample_rate not in VAD_RATES:
             raise DamagedArchiveError("voice activity is not detected at the model's sample rate")
         paddings = (config.left_padding_size, config.right_padding_size)
-        if not config.chunk_size > 0 or not all(0 <= one < math.inf for one in paddings):
+        if not 0 < config.chunk_size < math.inf or not all(0 <= one < math.inf for one in paddings):
             raise DamagedArchiveError("a pipeline's chunks and paddings are not durations")
         return config
 

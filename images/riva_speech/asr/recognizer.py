@@ -330,10 +330,12 @@ class Stream:
         for end in self._endpointer.accept(reading.blanks):
             cut = max(begin, end - first)
             self._decoder.accept(reading.cut(begin, cut))
-            finals.append(self.last())
+            final = self._end_utterance()
+            # One without words is not sent, and what was told with it would be lost.
+            finals += [self._with_activity(final)] if final.words else []
             begin = cut
         self._decoder.accept(reading.cut(begin, len(reading)) if begin else reading)
-        return [final for final in finals if final.words]
+        return finals
 
     def partial(self) -> list[Result]:
         """Return what is heard of the utterance in progress, where that is news and wanted."""
@@ -347,12 +349,20 @@ class Stream:
         if not best.words or (best.text == self._told and not first_pass):
             return []
         self._told = best.text
-        return [replace(self._build([best], is_final=False), first_pass=first_pass)]
+        partial = self._with_activity(self._build([best], is_final=False))
+        return [replace(partial, first_pass=first_pass)]
 
     def last(self) -> Result:
-        """End the present utterance."""
+        """End the present utterance; return it, with or without words."""
+        return self._with_activity(self._end_utterance())
+
+    def _end_utterance(self) -> Result:
         self._told, self._seemed_over = "", False
         return self._build(self._decoder.end(self._options.alternatives), is_final=True)
+
+    def _with_activity(self, result: Result) -> Result:
+        """Tell with a result what the voice activity was since the last one that was sent."""
+        return replace(result, vad_probabilities=self._gate.tell()) if self._gate else result
 
     def _compute(self) -> list[Result]:
         """Compute whatever can be."""
@@ -369,5 +379,4 @@ class Stream:
             self._options,
             is_final=is_final,
             audio_processed=self._samples / rate,
-            vad_probabilities=self._gate.tell() if self._gate else (),
         )

@@ -117,7 +117,6 @@ class ResultBuilder:
         *,
         is_final: bool,
         audio_processed: float,
-        vad_probabilities: tuple[float, ...] = (),
     ) -> Result:
         """Return the result for one utterance, of which there is at least one hypothesis.
 
@@ -128,7 +127,7 @@ class ResultBuilder:
         alternatives = tuple(
             replace(one, words=self.write(one.words, options, is_final=is_final)) for one in spoken
         )
-        return Result(alternatives, is_final, audio_processed, vad_probabilities=vad_probabilities)
+        return Result(alternatives, is_final, audio_processed)
 
     def _alternative(self, hypothesis: Hypothesis, audio_processed: float) -> Alternative:
         tokens = hypothesis.tokens

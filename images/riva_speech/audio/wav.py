@@ -17,10 +17,12 @@ _SAMPLE_TYPES = {
     (_FLOAT, 64): SampleType.FLOAT_64,
 }
 _COMPANDED = {(_ALAW, 8): Encoding.ALAW, (_MULAW, 8): Encoding.MULAW}
-# The second is that of files over 4 GiB: their sizes stand in a chunk that is not needed here.
+# The second is that of files over 4 GiB: their sizes stand in a chunk of its own.
 MAGICS = (b"RIFF", b"RF64")
 _RIFF_BYTES = 12
 _CHUNK_BYTES = 8
+# What stands for a size that is not known, and for one that the sizes' own chunk has.
+_UNKNOWN, _UNKNOWN_LARGE = (1 << 32) - 1, (1 << 64) - 1
 # Headers of ordinary files end within some hundred bytes; lists of cue points may take more.
 _MAX_HEADER_BYTES = 1 << 16
 
@@ -45,22 +47,34 @@ def parse_header(data: bytes) -> WavHeader | None:
     Raises:
         AudioError: This is no WAV audio that can be read.
     """
-    position, audio_format = _RIFF_BYTES, None
+    position, audio_format, large = _RIFF_BYTES, None, 0
     while position <= _MAX_HEADER_BYTES and len(data) >= position + _CHUNK_BYTES:
         name, size = struct.unpack_from("<4sI", data, position)
         body = position + _CHUNK_BYTES
         if name == b"data":
             if audio_format is None:
                 raise AudioError("Error: the WAV header has no format before its data.")
-            return WavHeader(audio_format, body, None if size in (0, 0xFFFFFFFF) else size)
-        if name == b"fmt ":
+            whole = large if size == _UNKNOWN else size
+            return WavHeader(audio_format, body, whole or None)
+        if name in (b"fmt ", b"ds64"):
             if len(data) < body + size:
                 break
-            audio_format = _parse_format(data[body : body + size])
+            if name == b"fmt ":
+                audio_format = _parse_format(data[body : body + size])
+            else:
+                large = _large_size(data[body : body + size])
         position = body + size + size % 2
     if max(position, len(data)) > _MAX_HEADER_BYTES:
         raise AudioError("Error: the WAV header does not end.")
     return None
+
+
+def _large_size(chunk: bytes) -> int:
+    """Return the size of the data of a file over 4 GiB; 0 where the writer did not know it."""
+    if len(chunk) < struct.calcsize("<QQ"):
+        return 0
+    _, size = struct.unpack_from("<QQ", chunk)
+    return 0 if size == _UNKNOWN_LARGE else int(size)
 
 
 def _parse_format(chunk: bytes) -> AudioFormat:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError
+from riva_speech.servicemaker.sizes import count, fewest_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -81,9 +81,9 @@ def refuse_giants(
     """
     largest = max(_numbers(config), default=0)
     resolved = config if resolved is None else resolved
-    positions = _count(resolved.get("encoder", {}).get("pos_emb_max_len"))
+    positions = count(resolved.get("encoder", {}).get("pos_emb_max_len"))
     there = sum(tensor.numel() for tensor in loaded.values())
-    if largest > _MOST or positions > _MOST_POSITIONS or _fewest_weights(resolved) > there:
+    if largest > _MOST or positions > _MOST_POSITIONS or fewest_weights(resolved) > there:
         raise DamagedArchiveError(
             f"the checkpoint's configuration asks for a larger model than its {there} weights make"
         )
@@ -98,26 +98,6 @@ def _numbers(value: object) -> Iterator[int]:
             yield from _numbers(entry)
     elif isinstance(value, int):
         yield value
-
-
-def _fewest_weights(config: Mapping[str, Any]) -> int:
-    """Return fewer weights than any encoder or prediction network of these sizes has."""
-    encoder = config.get("encoder", {})
-    prediction = config.get("decoder", {}).get("prednet")
-    if not isinstance(prediction, Mapping):
-        prediction = {}
-    layers, width = _count(encoder.get("n_layers")), _count(encoder.get("d_model"))
-    wider = max(1, _count(encoder.get("ff_expansion_factor")))
-    cells, hidden = (
-        _count(prediction.get("pred_rnn_layers", 1)),
-        _count(prediction.get("pred_hidden")),
-    )
-    return layers * wider * width**2 + cells * hidden**2
-
-
-def _count(value: object) -> int:
-    """Return a number of which there are some; one below zero must make up for no other."""
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_zip(path: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswerError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,16 @@ def _open(client: Any, uri: str, folder: Path) -> RemoteSession:  # noqa: ANN401
 class RemoteSession:
     """One model of a Triton."""
 
-    def __init__(self, client: Any, config: ModelConfig) -> None:  # noqa: ANN401 - it has no types
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 - it has no types
+        config: ModelConfig,
+        patience: float = _RUN_SECONDS + _QUESTION_SECONDS,
+    ) -> None:
+        """Ask through a client, and take it for away where it says nothing for so many seconds."""
         self._client = client
         self._config = config
+        self._patience = patience
         self._inputs = {tensor.name: tensor for tensor in config.inputs}
         self._outputs = [triton.InferRequestedOutput(one.name) for one in config.outputs]
 
@@ -145,7 +153,10 @@ class RemoteSession:
 
     def _result(self, answer: Future[Any]) -> Any:  # noqa: ANN401 - as above
         try:
-            return answer.result(_RUN_SECONDS + _QUESTION_SECONDS)
+            return answer.result(self._patience)
+        except NoAnswerError as error:
+            message = f"Triton, {self._config.name}: no answer in {self._patience:g} s"
+            raise UnavailableError(message) from error
         except InferenceServerException as error:
             message = f"Triton, {self._config.name}: {error.message()}"
             if error.status() in _AWAY:

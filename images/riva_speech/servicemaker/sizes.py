@@ -1,0 +1,109 @@
+"""How many weights a model must have at least, by its configuration, before NeMo builds it.
+
+Each number of a configuration may be sensible and their product take all of a machine's memory, so
+products are what is counted here: those of NeMo's own layers, and never more than they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CONVOLVED = ("striding", "dw_striding", "vggnet")
+_STACKED = ("stacking", "stacking_norm")
+
+
+def fewest_weights(config: Mapping[str, Any]) -> int:
+    """Return no more weights than a model of this configuration has."""
+    encoder = _section(config, "encoder")
+    return (
+        _conformer(encoder)
+        + _subsampling(encoder)
+        + _convolutional(encoder)
+        + _prediction(_section(_section(config, "decoder"), "prednet"))
+        + _joint(config)
+    )
+
+
+def count(value: object, default: int = 0) -> int:
+    """Return a number of which there are some; one below zero must make up for no other."""
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _conformer(encoder: Mapping[str, Any]) -> int:
+    layers, width = count(encoder.get("n_layers")), count(encoder.get("d_model"))
+    wider = count(encoder.get("ff_expansion_factor"), 1)
+    return layers * width * (wider * width + count(encoder.get("conv_kernel_size")))
+
+
+def _subsampling(encoder: Mapping[str, Any]) -> int:
+    """Count the projection of subsampled features, and the convolutions before it."""
+    width, mels = count(encoder.get("d_model")), count(encoder.get("feat_in"), 1)
+    kind, factor = encoder.get("subsampling", "striding"), count(encoder.get("subsampling_factor"))
+    if kind in _STACKED:
+        return factor * mels * width
+    channels = count(encoder.get("subsampling_conv_channels"), width)
+    if kind not in _CONVOLVED:
+        return channels
+    return channels * max(1, mels // max(1, factor)) * width
+
+
+def _convolutional(encoder: Mapping[str, Any]) -> int:
+    """Count the blocks of QuartzNet, Jasper and Citrinet."""
+    total, width = 0, count(encoder.get("feat_in"), 1)
+    blocks = encoder.get("jasper")
+    for block in _entries(blocks):
+        filters = count(block.get("filters"), 1)
+        repeats = count(block.get("repeat"), 1) - 1
+        total += _convolution(block, width, filters)
+        total += repeats * _convolution(block, filters, filters)
+        total += _squeeze(block, filters)
+        width = filters
+    return total
+
+
+def _entries(blocks: object) -> Iterable[Mapping[str, Any]]:
+    # OmegaConf's lists are none of Python's.
+    found = blocks if hasattr(blocks, "__iter__") and not isinstance(blocks, (str, Mapping)) else ()
+    return [block for block in found if isinstance(block, Mapping)]
+
+
+def _convolution(block: Mapping[str, Any], before: int, after: int) -> int:
+    """Count one convolution; a separable one is two: along the time, and across the channels."""
+    reach, across = _reach(block), before * after // count(block.get("groups"), 1)
+    if not block.get("separable"):
+        return across * reach
+    return across + count(block.get("heads"), before) * reach
+
+
+def _reach(block: Mapping[str, Any]) -> int:
+    """Return how many steps a block's convolutions see: those beside each other, together."""
+    kernel, factor = block.get("kernel"), block.get("kernel_size_factor", 1)
+    kernels = [kernel] if isinstance(kernel, int) else list(kernel or ())
+    scale = factor if isinstance(factor, (int, float)) and 0 < factor < 1 << 20 else 1
+    return max(1, sum(int(count(one) * scale) for one in kernels))
+
+
+def _squeeze(block: Mapping[str, Any], filters: int) -> int:
+    if not block.get("se"):
+        return 0
+    return 2 * filters * (filters // count(block.get("se_reduction_ratio"), 8))
+
+
+def _prediction(network: Mapping[str, Any]) -> int:
+    return count(network.get("pred_rnn_layers", 1)) * count(network.get("pred_hidden")) ** 2
+
+
+def _joint(config: Mapping[str, Any]) -> int:
+    """Count the joint network; its other two widths stand among the model's defaults."""
+    width = count(_section(_section(config, "joint"), "jointnet").get("joint_hidden"))
+    defaults = _section(config, "model_defaults")
+    return width * (count(defaults.get("enc_hidden")) + count(defaults.get("pred_hidden")))
