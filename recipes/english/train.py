@@ -1,9 +1,14 @@
-"""Train the model on a GPU for a fixed time, while more speech may still be being made."""
+"""Train the model for a fixed time, while more speech may still be being made.
+
+`torchrun --nproc-per-node 4 -m recipes.english.train ...` trains on four GPUs: each process has all
+speech, draws batches of its own, and learns from the mean of all gradients.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from recipes.english import hearing, model, spoil
+from recipes.english.crew import Crew
 from recipes.english.pool import Pool
 from recipes.english.shards import read_shard
 
@@ -26,12 +32,12 @@ Tensor: TypeAlias = Any
 
 # What a source's share of the utterances in a batch is.
 SHARES = {
-    "librispeech": 0.20,
+    "librispeech": 0.18,
     "ljspeech": 0.08,
-    "speechocean": 0.08,
-    "kokoro": 0.34,
-    "espeak": 0.14,
-    "flite": 0.16,
+    "speechocean": 0.06,
+    "kokoro": 0.56,
+    "espeak": 0.06,
+    "flite": 0.06,
 }
 # Batches have utterances of at most so many seconds, and how many of all batches these are.
 LENGTHS = ((8.0, 0.35), (14.0, 0.65))
@@ -70,11 +76,11 @@ class Clock:
         """Return the share of the time that has gone."""
         return (time.monotonic() - self.started) / self.seconds
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
+    def rate(self, step: int, passed: float) -> float:
+        """Return the learning rate of a step, when a share of the time has gone."""
         if self.turned is None:
             return EASY_RATE * min((step + 1) / self.warm_steps, 1.0)
-        falling = 0.5 * (1 + math.cos(math.pi * min(self.passed(), 1.0)))
+        falling = 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
         risen = min((step - self.turned) / self.warm_steps, 1.0)
         return (EASY_RATE + (self.peak - EASY_RATE) * risen) * max(falling, 1e-3)
 
@@ -99,14 +105,18 @@ class Size:
 class Trainer:
     """A model in bfloat16, its weights and their running mean in full precision, an optimiser."""
 
-    def __init__(self, net: Any, device: str) -> None:  # noqa: ANN401 - NeMo has no types
-        """Put the model on the device."""
+    def __init__(self, net: Any, crew: Crew) -> None:  # noqa: ANN401 - NeMo has no types
+        """Put the model on the crew's device, everywhere with the same weights."""
+        self.crew, device = crew, crew.device
         self.net, self.device, self.on_gpu = net.to(device).train(), device, device != "cpu"
         net.preprocessor.featurizer.dither = 0.0
         self.parts = [one for one in net.parameters() if one.requires_grad]
+        crew.same(one.data for one in self.parts)
         self.full = [one.detach().float().clone() for one in self.parts]
         self.mean = [one.clone() for one in self.full]
-        self.gradients = [torch.zeros_like(one) for one in self.full]
+        self.row = torch.zeros(sum(one.numel() for one in self.full), device=device)
+        pieces = self.row.split([one.numel() for one in self.full])
+        self.gradients = [piece.view_as(one) for piece, one in zip(pieces, self.full, strict=True)]
         for one, gradient in zip(self.full, self.gradients, strict=True):
             one.grad = gradient
         self.rate = torch.zeros((), device=device)
@@ -161,8 +171,9 @@ class Trainer:
     def update(self, gradients: list[Tensor]) -> None:
         """Change the weights, but for gradients that are not numbers, and their running mean."""
         torch._foreach_copy_(self.gradients, gradients)
-        norm = torch.stack(torch._foreach_norm(self.gradients)).norm()  # noqa: SLF001
-        torch._foreach_mul_(self.gradients, (1 / (norm + 1e-6)).clamp(max=1.0))
+        self.crew.average(self.row)
+        norm = self.row.norm()
+        self.row *= (1 / (norm + 1e-6)).clamp(max=1.0)
         if self.on_gpu:
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()
             self.optimizer.grad_scale = None
@@ -199,20 +210,24 @@ class Course:
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Make the model and wait for the first speech."""
-        self.options, self.rng = options, np.random.default_rng(options.seed)
+        self.crew = Crew(options.device)
+        self.options, self.rng = options, np.random.default_rng([options.seed, self.crew.rank])
+        random.seed(options.seed + self.crew.rank)  # NeMo draws the look-ahead of each batch
+        torch.manual_seed(options.seed + self.crew.rank)
         self.clock = Clock(options.seconds, options.rate, options.warm_steps, time.monotonic())
         net, self.twin = model.build(options.tokenizer), model.build(options.tokenizer)
-        if options.start:
-            model.load_weights(net, options.start)
-        self.twin.to(options.device).eval()
-        self.trainer = Trainer(net, options.device)
-        self.pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, options.device)
+        if options.weights:
+            model.load_weights(net, options.weights)
+        device = self.crew.device
+        self.twin.to(device).eval()
+        self.trainer = Trainer(net, self.crew)
+        self.pool = Pool(options.hours, SHARES, net.tokenizer.tokenizer.encode, device)
         self.seen: set[str] = set()
         while len(self.seen) < options.shards_at_least:
             self.load()
             time.sleep(0.2)
         self.losses: list[Tensor] = []
-        self.step, self.heard, self.easy = 0, 0.0, True
+        self.step, self.heard, self.easy, self.passed = 0, 0.0, True, 0.0
 
     def load(self) -> None:
         """Take in shards that have come since."""
@@ -225,41 +240,50 @@ class Course:
         """Train until the time is over, and write the model."""
         self.trainer.drop(easy=True)
         tried = 0
-        while self.clock.passed() < 1:
+        while self.passed < 1:
             self.learn()
             if self.step % self.options.report == 0:
                 self.report()
-            if self.clock.passed() * (self.options.evaluations + 1) >= tried + 1:
+            if self.passed * (self.options.evaluations + 1) >= tried + 1:
                 tried += 1
                 self.keep(f"{self.options.out.stem}-{tried}")
+        self.end()
+
+    def end(self) -> None:
+        """Write the model."""
+        if not self.crew.first:
+            return
         self.keep(self.options.out.stem)
         model.save(self.twin, self.options.out)
         print(f"{self.step} steps, {self.heard / 3600:.0f} h heard", flush=True)
 
     def learn(self) -> None:
         """Learn from one batch."""
+        self.passed = self.crew.agree(self.clock.passed())
         size = Size.draw(self.options.batch_seconds, self.rng, easy=self.easy)
         batch = self.pool.batch(size.longest, size.count, self.rng)
-        rate = self.clock.rate(self.step)
+        rate = self.clock.rate(self.step, self.passed)
         self.losses.append(self.trainer.step(batch, rate, clean=self.easy))
-        self.heard += size.longest * size.count
+        self.heard += size.longest * size.count * self.crew.size
         self.step += 1
 
     def report(self) -> None:
         """Print the mean loss, end the easy beginning when it is low, take in what has come."""
-        mean = float(torch.stack(self.losses).nanmean())
+        mean = self.crew.agree(float(torch.stack(self.losses).nanmean()))
         self.losses.clear()
-        passed = self.clock.passed()
-        if self.easy and (mean < EASY_UNTIL_LOSS or passed > EASY_UNTIL_TIME):
+        if self.easy and (mean < EASY_UNTIL_LOSS or self.passed > EASY_UNTIL_TIME):
             self.easy, self.clock.turned = False, self.step
             self.trainer.drop(easy=False)
         self.load()
         hours = {name: round(self.pool.hours(name), 1) for name in SHARES}
-        print(f"step {self.step}, {passed * self.clock.seconds:.0f} s, loss {mean:.3f}, "
-              f"{self.heard / 3600:.0f} h heard, {hours}", flush=True)  # fmt: skip
+        if self.crew.first:
+            print(f"step {self.step}, {self.passed * self.clock.seconds:.0f} s, loss {mean:.3f}, "
+                  f"{self.heard / 3600:.0f} h heard, {hours}", flush=True)  # fmt: skip
 
     def keep(self, name: str) -> None:
         """Write the mean weights, and try them on the development lists."""
+        if not self.crew.first:
+            return
         self.trainer.average_into(self.twin)
         weights = {key: value.half() for key, value in self.twin.named_parameters()}
         torch.save(weights, self.options.out.parent / f"{name}.pt")
@@ -275,7 +299,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the .nemo file to write")
     parser.add_argument("--lists", type=Path, nargs="*", help="manifests to try the model on")
     parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--start", type=Path, help="a .nemo or .pt to go on from")
+    parser.add_argument("--weights", type=Path, help="a .nemo or .pt to go on from")
     parser.add_argument("--shards-at-least", type=int, default=1, help="wait for so many")
     parser.add_argument("--evaluations", type=int, default=2, help="on the way")
     parser.add_argument("--batch-seconds", type=float, default=2040.0)
@@ -294,7 +318,6 @@ def main() -> None:
 
     options = parse()
     typecheck.set_typecheck_enabled(enabled=False)
-    torch.manual_seed(options.seed)
     torch.set_num_threads(2)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     Course(options).run()
