@@ -106,7 +106,7 @@ def kokoro(options: argparse.Namespace, part: int) -> None:
     torch.manual_seed(options.seed + part)
     rng = np.random.default_rng([options.seed, part])
     sentences = Sentences.read(options.sentences)
-    voice, voices = Kokoro(options.graph, options.device), Voices(options.voices)
+    voice, voices = Kokoro(options.graph, nth(options.device, part)), Voices(options.voices)
     writer = Writer(options.out, f"kokoro-{part}", "kokoro")
     began = time.monotonic()
     for group in groups(sentences.ids, range(part, len(sentences.ids), options.processes), rng):
@@ -122,6 +122,13 @@ def kokoro(options: argparse.Namespace, part: int) -> None:
     seconds = time.monotonic() - began
     print(f"kokoro {part}: {writer.hours:.2f} h in {seconds:.0f} s, "
           f"{writer.hours * 3600 / seconds:.0f} times real time", flush=True)  # fmt: skip
+
+
+def nth(device: str, part: int) -> str:
+    """Spread processes over all GPUs."""
+    import torch  # noqa: PLC0415 - as above
+
+    return f"cuda:{part % torch.cuda.device_count()}" if device == "cuda" else device
 
 
 def groups(
