@@ -30,7 +30,8 @@ LABEL = "riva-qs.variant"
 class Variant:
     """One row of the table of base images, `bases.json`.
 
-    `packages` are arguments of pip for what this variant has besides the engine.
+    `packages` are arguments of pip for what this variant has besides the engine, and `torch` those
+    for the build of PyTorch that it takes: one for the CPU, without gigabytes of CUDA libraries.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Variant:
     runtime: str
     onnxruntime: str
     packages: str = ""
+    torch: str = ""
 
     @property
     def image(self) -> str:
@@ -145,6 +147,7 @@ def options(variant: Variant, bases: Bases, tag: str) -> dict[str, Any]:
         "RUNTIME": runtime,
         "ONNXRUNTIME": variant.onnxruntime,
         "PACKAGES": variant.packages,
+        "TORCH": variant.torch,
         "VERSION": __version__,
     }
     return {

@@ -260,6 +260,7 @@ def clean(suite: Suite, *, dry_run: bool = False, yes: bool = False) -> Result:
     if dry_run or not steps:
         lines = tuple(f"would {step}" for step in steps) or (f"nothing to clean in {here}",)
         return Result((*lines, *keeps), {**data, "dry_run": dry_run})
+    here.refuse_others()
     for line in (*(f"will {step}" for step in steps), *keeps):
         suite.console.note(line)
     if not (yes or suite.console.confirm(f"Clean {here}?")):

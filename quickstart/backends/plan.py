@@ -124,6 +124,12 @@ def finder(image: str, store: str) -> ContainerSpec:
     return ContainerSpec("", image, _FIND_PLUGINS, mounts=mounts, labels=labels)
 
 
+def names(settings: Settings) -> tuple[str, str, str]:
+    """Return the names that containers of a location go by: server, the one before, and deploy."""
+    server = settings.riva_daemon_speech
+    return (server, f"{server}-before", deploy_name(settings))
+
+
 def deploy_name(settings: Settings) -> str:
     """Return the name of the container that deploys: the official one for NVIDIA's image."""
     return (

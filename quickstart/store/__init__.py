@@ -48,6 +48,10 @@ class Place(Protocol):
         """Return where on this machine a file arrives before it is brought into the location."""
         ...
 
+    def refuse_others(self) -> None:
+        """Raise OutOfResourceError where somebody else has the location in use."""
+        ...
+
 
 class Here:
     """A location that is a folder of this machine."""
@@ -76,6 +80,9 @@ class Here:
         target = self._folder.root / relative
         target.parent.mkdir(exist_ok=True)
         return target
+
+    def refuse_others(self) -> None:
+        """Do nothing: what uses files of a folder cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,10 @@ class Store:
     def belongings(self) -> list[str]:
         """Return everything in this location that riva-qs made, but for the lock."""
         return list(self.place.do("belongings"))
+
+    def refuse_others(self) -> None:
+        """Raise OutOfResourceError where somebody else has the location in use."""
+        self.place.refuse_others()
 
     def remove(self, relatives: list[str]) -> None:
         """Remove files, links or folders, whichever they are."""

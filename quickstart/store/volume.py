@@ -37,6 +37,7 @@ _MODULES = (
 )
 _PACKAGES = ("quickstart", "quickstart/store")
 _ROOT = "/data"
+_ROLE, _AGENT = "riva-qs.role", "store"
 _HEADER, _STDOUT = 8, 1
 _CHUNK = 1 << 20
 _PATIENCE = 10
@@ -70,7 +71,7 @@ class Volume:
     def do(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - JSON
         """Do what a method of `Folder` does, and return what it returns."""
         if name == "lock" and self._agent is None:
-            self.engine.create_volume(self.name, **{"riva-qs.role": "store"})
+            self.engine.create_volume(self.name, **{_ROLE: _AGENT})
         if self._agent is None and not self.engine.volume_exists(self.name):
             return getattr(Folder(Path("/nonexistent", self.name)), name)(*arguments)
         with self._whole():
@@ -105,6 +106,22 @@ class Volume:
             self._claims[digest] = claim(folder)
         return folder / Path(relative).name
 
+    def refuse_others(self) -> None:
+        """Raise OutOfResourceError where a container has the volume that is not of this location.
+
+        Those that look after it, as this one does, go away by themselves.
+        """
+        from quickstart.backends import engine, plan
+
+        own = plan.names(self.settings)
+        users = [name for name in self.engine.volume_users(self.name) if name not in own]
+        engine.refuse_users(self.name, [name for name in users if not self._is_agent(name)])
+
+    def _is_agent(self, container: str) -> bool:
+        """Say whether a container looks after a volume, or is gone by now."""
+        found = self.engine.container(container)
+        return found is None or found.labels.get(_ROLE) == _AGENT
+
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Hang up when a conversation is cut short: what comes next would be misunderstood."""
@@ -137,7 +154,7 @@ class Volume:
         from quickstart.backends.plan import default_image
 
         image = self.settings.image_speech_api or default_image(self.engine.architecture)
-        labels = (("riva-qs.role", "store"), ("riva-qs.store", self.name))
+        labels = ((_ROLE, _AGENT), ("riva-qs.store", self.name))
         command = ("python3", "-c", _BOOT, _ROOT)
         mounts = (Mount(self.name, _ROOT),)
         return self.engine.attach(

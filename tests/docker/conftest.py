@@ -39,7 +39,22 @@ SAID = "four one seven two nine six"
 TAG = hashlib.sha256(images.context()).hexdigest()[:12]
 SPEECH, NVIDIA = f"riva-qs-test/speech:cpu-{TAG}", f"riva-qs-test/nvidia:{TAG}"
 PYTHON = "riva-qs-test/python:amd64"
+HANGING = f"riva-qs-test/hanging:{TAG}"
+PROGRAMS = """
+FROM {speech}
+USER root
+RUN for program in riva-deploy start-riva; do \
+    printf '#!/bin/sh\\necho begun\\nexec sleep 600\\n' >/opt/riva/bin/$program; done
+USER 10001:10001
+"""
 BASES = ["--base=riva-qs-test/base:amd64", f"--builder={PYTHON}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests here more time: whichever comes first builds the image that all of them use."""
+    for item in items:
+        if item.path.parent == HERE and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 def docker(*arguments: str, stdin: bytes | None = None) -> str:
@@ -160,6 +175,17 @@ def until_ready(container: str) -> None:
         time.sleep(0.5)
 
 
+def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
+    """Return what a process says on stderr, up to a line with some words."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return seen
+    raise AssertionError(f"it never said {words!r}: {''.join(seen)}")
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:
@@ -174,6 +200,13 @@ def speech() -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return SPEECH
+
+
+@pytest.fixture(scope="session")
+def hanging(speech: str) -> str:
+    """Our image with programs that say one word and then nothing."""
+    docker("build", f"--tag={HANGING}", "-", stdin=PROGRAMS.format(speech=speech).encode())
+    return HANGING
 
 
 @pytest.fixture(scope="session")
@@ -196,7 +229,7 @@ def place(tmp_path: Path, speech: str) -> Iterator[Place]:
         riva_speech_api_http_port=0,
         riva_model_loc="./models-here",
         use_existing_rmirs="true",
-        riva_timeout_sec=60,
+        riva_timeout_sec=180,
     )
     made.bring("mine.rmir")
     names = [made.name, f"{made.name}-deploy"]

@@ -16,7 +16,7 @@ from quickstart.backends.docker import starting
 from quickstart.errors import NotReadyError
 from support import engine_proxy
 
-from .conftest import ENGINE, SAID, TAG, docker, hear
+from .conftest import ENGINE, SAID, docker, hear, lines_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,22 +26,7 @@ if TYPE_CHECKING:
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
-HANGING = f"riva-qs-test/hanging:{TAG}"
-PROGRAMS = """
-FROM {speech}
-USER root
-RUN for program in riva-deploy start-riva; do \
-    printf '#!/bin/sh\\necho begun\\nexec sleep 600\\n' >/opt/riva/bin/$program; done
-USER 10001:10001
-"""
 HELD = r"POST /v[0-9.]+/containers/[^/]+/start"
-
-
-@pytest.fixture(scope="module")
-def hanging(speech: str) -> str:
-    """Our image with programs that say one word and then nothing."""
-    docker("build", f"--tag={HANGING}", "-", stdin=PROGRAMS.format(speech=speech).encode())
-    return HANGING
 
 
 @contextmanager
@@ -51,17 +36,6 @@ def door(place: Place, pattern: str = "") -> Iterator[subprocess.Popen[bytes]]:
     with engine_proxy.before(ENGINE, path, pattern) as process, pytest.MonkeyPatch.context() as env:
         env.setenv("DOCKER_HOST", f"unix://{path}")
         yield process
-
-
-def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
-    """Return what a process says on stderr, up to a line with some words."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            return seen
-    raise AssertionError(f"it never said {words!r}: {''.join(seen)}")
 
 
 def test_a_deploy_that_falls_silent(serving: Place, hanging: str) -> None:

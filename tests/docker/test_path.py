@@ -11,7 +11,6 @@ import subprocess
 import time
 import urllib.request
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ import riva.client
 
 from quickstart import catalog
 
-from .conftest import SAID, docker, free_port, hear, until_ready
+from .conftest import SAID, docker, free_port, hear, lines_until, until_ready
 from .conftest import SPEECH as IMAGE
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from .conftest import Place
 
 pytestmark = pytest.mark.docker
+_OTHER = r"\(reused\)|riva-qs start \(pid \d+\) is at work"
 
 
 def test_from_archive_to_words_and_back(place: Place) -> None:
@@ -76,13 +76,19 @@ def test_models_in_a_volume(volume: Place) -> None:
 
 
 def test_a_volume_that_somebody_uses(volume: Place) -> None:
-    """A volume that another container has is not removed, and the error names that container."""
+    """clean leaves a volume as it is that another container has, names that, and works after it."""
     volume.ok("init")
-    other = f"{volume.name}-deploy"
+    volume.ok("start")
+    other = f"{volume.name}-other"
     docker("create", "--name", other, f"--volume={volume.name}:/x", IMAGE, "true")
-    docker("run", "--rm", f"--volume={volume.name}:/data", IMAGE, "rm", "/data/rmir/mine.rmir")
-    text = volume.fails(7, "clean", "--yes")
+    try:
+        text = volume.fails(7, "clean", "--yes")
+    finally:
+        docker("rm", other)
     assert f"in use by the container {other}" in text
+    assert hear(volume.port) == SAID
+    assert volume.json("status")["ready"]
+    volume.ok("clean", "--yes")
 
 
 def place_inspect(place: Place) -> str:
@@ -135,24 +141,20 @@ def test_http_is_published(deployed: Place) -> None:
 
 
 def test_a_server_that_dies_while_it_loads(deployed: Place) -> None:
-    """A crash is told within two seconds of the container's end, with its first cause."""
+    """A crash is told with its first cause; benchmarks/start_time.py measures how soon."""
     models = deployed.folder / "models-here" / "models"
     for graph in models.resolve().rglob("model.onnx"):
         graph.write_bytes(b"no graph at all")
     text = deployed.fails(9, "start")
     assert "ONNX Runtime cannot load" in text
-    told = time.time()
-    finished = deployed.inspect()["State"]["FinishedAt"]
-    assert told - datetime.fromisoformat(f"{finished[:26]}+00:00").timestamp() < 2
     assert "ONNX Runtime cannot load" in deployed.ok("logs")
 
 
 def test_a_server_that_does_not_drain(serving: Place) -> None:
     """A server that hangs is killed after its time to drain, and stop says so."""
     assert docker("exec", serving.name, "riva-probe", "--timeout=30") == ""
-    hang = "import os, signal; os.kill(-1, signal.SIGSTOP)"
-    subprocess.run(["docker", "exec", "--detach", serving.name, "python3", "-c", hang], check=True)
-    time.sleep(1)
+    # All of its processes but this one, which ends by itself.
+    docker("exec", serving.name, "python3", "-c", "import os; os.kill(-1, 19)")
     assert "killed the server" in serving.ok("stop")
     assert serving("status").returncode == 6
 
@@ -196,22 +198,20 @@ def test_a_deploy_out_of_memory_keeps_what_was(serving: Place) -> None:
     assert serving.json("status")["ready"]
 
 
-def test_a_key_is_seen_nowhere(place: Place) -> None:
+def test_a_key_is_seen_nowhere(place: Place, hanging: str) -> None:
     """A deploy key reaches riva-deploy; no inspect, no log and no command line shows it."""
     key = f"key-{secrets.token_hex(8)}"
     name = f"{place.name}-deploy"
-    init = place.popen("init", MODEL_DEPLOY_KEY=key)
-    seen, ran = "", False
-    while init.poll() is None:
-        shown = subprocess.run(["docker", "inspect", name], capture_output=True, check=False).stdout
-        ran = ran or b'"Running": true' in shown
-        seen += shown.decode() + command_lines()
-        time.sleep(0.05)
-    output = "".join(init.communicate(timeout=60))
-    assert init.returncode == 0, output
-    assert ran
+    init = place.popen("--set", f"image_speech_api={hanging}", "init", MODEL_DEPLOY_KEY=key)
+    said = lines_until(init, "begun")
+    seen = docker("inspect", name) + command_lines()
+    assert docker("exec", name, "cat", "/run/secrets/riva-qs/MODEL_DEPLOY_KEY") == key
+    init.send_signal(signal.SIGINT)
+    said += init.communicate(timeout=60)
+    whole = place("init", MODEL_DEPLOY_KEY=key)
+    assert whole.returncode == 0, whole.stderr
     kept = (place.folder / "home/.local/state/riva-qs" / place.name / "deploy.log").read_text()
-    assert key not in seen + output + kept
+    assert key not in seen + "".join(said) + whole.stdout + whole.stderr + kept
     assert "MODEL_DEPLOY_KEY=" not in seen
 
 
@@ -241,26 +241,27 @@ def test_the_line_of_a_dry_run_runs(deployed: Place) -> None:
         assert found["HostConfig"][part] == ours["HostConfig"][part], part
 
 
-def test_interrupting_a_deploy_leaves_nothing(place: Place) -> None:
+def test_interrupting_a_deploy_leaves_nothing(place: Place, hanging: str) -> None:
     """Ctrl-C while a container deploys ends it, and the next init works."""
-    init = place.popen("init")
-    assert init.stderr is not None
-    for line in init.stderr:
-        if "Extract_binaries" in line:
-            break
+    init = place.popen("--set", f"image_speech_api={hanging}", "init")
+    lines_until(init, "begun")
     init.send_signal(signal.SIGINT)
-    init.communicate(timeout=30)
+    init.communicate(timeout=120)
     assert init.returncode == 130
     assert not docker("ps", "--all", "--quiet", f"--filter=name={place.name}-deploy")
     place.ok("init")
 
 
 def test_two_at_once(deployed: Place) -> None:
-    """Of two starts at one time each ends well: the second waits, and finds the first's server."""
+    """Of two starts at once one makes the server; the other finds it, or says who is at work."""
     both = [deployed.popen("start") for _ in range(2)]
-    outputs = [each.communicate(timeout=120) for each in both]
-    assert [each.returncode for each in both] == [0, 0], outputs
-    assert len(re.findall(r"\(reused\)", "".join(out for out, _ in outputs))) == 1
+    outputs = [each.communicate(timeout=200) for each in both]
+    ends = [
+        "started" if "(started)" in said else "other" if re.search(_OTHER, said + told) else told
+        for said, told in outputs
+    ]
+    assert sorted(ends) == ["other", "started"]
+    assert hear(deployed.port) == SAID
 
 
 def test_ports_are_on_loopback_unless_configured(serving: Place) -> None:

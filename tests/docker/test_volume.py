@@ -123,7 +123,7 @@ def test_the_lock_is_one_for_all(volume: str, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(RivaQsError, match="riva-qs init"), second.locked("start"):
             pass
         first.place.close()  # type: ignore[attr-defined]
-        monkeypatch.setattr(locking, "PATIENCE", 5.0)
+        monkeypatch.setattr(locking, "PATIENCE", 60.0)
         with second.locked("start"):
             pass
 

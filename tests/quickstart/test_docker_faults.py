@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -99,12 +98,10 @@ def unprivileged(qs: CommandLine, address: str) -> subprocess.CompletedProcess[s
 
 
 def test_an_engine_that_hangs(qs_docker: CommandLine, tmp_path: Path) -> None:
-    """An engine that accepts and never answers is given up after ten seconds, with exit code 6."""
+    """An engine that accepts and never answers is given up, with exit code 6."""
     with listening(tmp_path / "hanging.sock") as address:
-        began = time.monotonic()
         text = said(qs_docker("start", DOCKER_HOST=address), 6)
-        assert time.monotonic() - began < engine.PATIENCE + 5
-    assert "does not answer within 10 s" in text
+    assert f"does not answer within {engine.PATIENCE} s" in text
     assert "journalctl -u docker" in text
 
 

@@ -42,7 +42,9 @@ def test_the_servicemaker_variant_has_what_nemo2riva_needs() -> None:
         plain.builder,
         plain.onnxruntime,
     )
-    assert images.options(row, images.Bases(), "")["buildargs"]["PACKAGES"] == row.packages
+    arguments = images.options(row, images.Bases(), "")["buildargs"]
+    assert (arguments["PACKAGES"], arguments["TORCH"]) == (row.packages, row.torch)
+    assert "/cpu " in row.torch, "PyPI's own build brings gigabytes of CUDA libraries"
 
 
 def test_images_hold_every_program_of_the_engine() -> None:

@@ -24,7 +24,14 @@ from quickstart.backends.docker.deploying import Deploy
 from quickstart.backends.docker.names import Names
 from quickstart.backends.docker.premises import Premises
 from quickstart.backends.docker.starting import start
-from quickstart.backends.docker.verdicts import SIGNALLED, ending, is_ours, posix, running_in
+from quickstart.backends.docker.verdicts import (
+    KILLED,
+    after_its_end,
+    ending,
+    is_ours,
+    posix,
+    running_in,
+)
 from quickstart.backends.pulling import pull
 from quickstart.errors import NotReadyError, OutOfResourceError, RivaQsError
 
@@ -49,7 +56,7 @@ class Docker:
         self._settings = settings
         self._engine = engine
         self._name = settings.riva_daemon_speech
-        self._names = Names(engine, store, self._name, plan.deploy_name(settings))
+        self._names = Names(engine, store, *plan.names(settings))
         self._premises = Premises(settings, engine, store)
         self._has_stopped = False
 
@@ -135,7 +142,7 @@ class Docker:
 
     def ended(self) -> Exit:
         """Say how the last server ended, from its container's state and its own log."""
-        container = self._engine.container(self._name)
+        container = after_its_end(self._engine, self._name)
         if container is None:
             return Exit(None, f"the container {self._name} is gone: somebody removed it")
         lines = list(self._engine.logs(container.id, since=posix(container.started_at)))
@@ -164,7 +171,7 @@ class Docker:
         if container and container.running:
             message = f"the container {self._name} survives being killed"
             raise RivaQsError(message, "restart the Docker Engine")
-        if container and container.exit_code == SIGNALLED + 9:
+        if container and container.exit_code == KILLED:
             return f"killed the server ({self._name}); it did not drain in {DRAIN_SECONDS} s"
         return f"stopped the server (container {self._name}); it drained first"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quickstart.backends import plan
 from quickstart.backends.base import parse_report
 from quickstart.backends.docker.starting import start
-from quickstart.backends.docker.verdicts import ending
+from quickstart.backends.docker.verdicts import after_its_end, ending
 from quickstart.backends.judge import judge
 from quickstart.backends.watching import Watch
 from quickstart.errors import NotReadyError, from_exit_code
@@ -92,7 +92,7 @@ class Deploy:
         """Raise an error unless the container ended well."""
         engine = self.premises.engine
         if engine.wait(container):
-            end = ending(engine.container(container), lines, "riva-deploy")
+            end = ending(after_its_end(engine, container), lines, "riva-deploy")
             hint = end.hint or f"its whole log: {self.log}"
             raise from_exit_code(end.code, f"the deploy failed: {end.cause}", hint)
 

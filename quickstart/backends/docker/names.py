@@ -24,18 +24,20 @@ class Names:
         engine: The engine that has them.
         store: The absolute path or the volume that holds the models.
         server: The name of the server's container.
+        before: The name that it has while another one takes its place.
         deploy: The name of the container that deploys.
     """
 
     engine: Engine
     store: str
     server: str
+    before: str
     deploy: str
 
     @property
     def _all(self) -> tuple[str, ...]:
         """Every name that a container of ours may have."""
-        return (self.server, f"{self.server}-before", self.deploy)
+        return (self.server, self.before, self.deploy)
 
     @property
     def _kept(self) -> Path:
@@ -59,8 +61,8 @@ class Names:
             return ""
         with self.log("previous.log").open("w", encoding="utf-8") as kept:
             kept.writelines(f"{line}\n" for line in self.engine.logs(container.id))
-        self.engine.remove(f"{self.server}-before")
-        self.engine.rename(container.id, f"{self.server}-before")
+        self.engine.remove(self.before)
+        self.engine.rename(container.id, self.before)
         return container.id
 
     def make_room(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ from quickstart.errors import OutOfResourceError, RivaQsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quickstart.backends.engine import Container
+    from quickstart.backends.engine import Container, Engine
 
 SIGNALLED = 128
+KILLED = SIGNALLED + signal.SIGKILL
+_LOOKS, _PAUSE = 5, 0.1
 STORE, ROLE = f"{plan.LABEL}.store", f"{plan.LABEL}.role"
 _NOTES = ("uri", "generation", "spec")
 
@@ -39,6 +42,21 @@ def running_in(container: Container) -> Running:
         started_at=container.started_at,
         container=container.name,
     )
+
+
+def after_its_end(engine: Engine, name: str) -> Container | None:
+    """Return what is known of a container that ended.
+
+    An engine hears of the kernel's kill for memory apart from the end that it brought, and maybe
+    later: a container that was killed is looked at again.
+    """
+    container = engine.container(name)
+    for _ in range(_LOOKS):
+        if container is None or container.oom_killed or container.exit_code != KILLED:
+            break
+        time.sleep(_PAUSE)
+        container = engine.container(name)
+    return container
 
 
 def ending(container: Container | None, lines: Sequence[str], who: str) -> Exit:

@@ -13,7 +13,7 @@ from contextlib import closing
 from quickstart.backends.engine.connection import address, open_api
 from quickstart.backends.engine.containers import Containers
 from quickstart.backends.engine.values import Container, Facts, Image, split_name
-from quickstart.backends.engine.volumes import Volumes
+from quickstart.backends.engine.volumes import Volumes, refuse_users
 from quickstart.backends.engine.words import PATIENCE, unreachable
 from quickstart.errors import UnsupportedError
 
@@ -24,6 +24,7 @@ __all__ = [
     "Facts",
     "Image",
     "connect",
+    "refuse_users",
     "split_name",
 ]
 

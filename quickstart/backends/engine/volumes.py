@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quickstart.backends.engine.connection import Connection
 from quickstart.errors import OutOfResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def refuse_users(volume: str, users: Sequence[str]) -> None:
+    """Raise OutOfResourceError where containers have a volume, naming them."""
+    if users:
+        raise OutOfResourceError(
+            f"the volume {volume} is in use by the container {', '.join(users)}",
+            f"docker rm -f {users[0]}, then try again",
+        )
 
 
 class Volumes(Connection):
@@ -33,11 +47,6 @@ class Volumes(Connection):
         Raises:
             OutOfResourceError: A container has it.
         """
-        users = self.volume_users(name)
-        if users:
-            raise OutOfResourceError(
-                f"the volume {name} is in use by the container {', '.join(users)}",
-                f"docker rm -f {users[0]}, then try again",
-            )
+        refuse_users(name, self.volume_users(name))
         with self.doing(f"remove the volume {name}", missing=True):
             self.api.remove_volume(name)
