@@ -253,38 +253,6 @@ def write(path: Path, files: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def test_a_dry_run_names_everything(qs: CommandLine, package: Package) -> None:
-    """`init --dry-run --json` has every artefact with version and size, and what is needed."""
-    data = qs.json("init", "--dry-run")
-    (artifact,) = data["artifacts"]
-    assert (artifact["name"], artifact["version"], artifact["source"]) == ("test", "1", "embedded")
-    assert artifact["files"][0]["there"] is False
-    assert data["download"] == 11
-    assert {need["what"] for need in data["needs"]} == {"disk", "memory"}
-    assert data["fits"]
-    qs("init")
-    data = qs.json("init", "--dry-run")
-    assert data["steps"] == []
-    assert data["artifacts"][0]["files"][0]["there"] is True
-    package.offer(b"version two", "2")
-    assert qs.json("init", "--dry-run")["artifacts"][0]["version"] == "2"
-
-
-def test_what_cannot_fit_is_refused_before_a_byte_moves(qs: CommandLine, package: Package) -> None:
-    """A download larger than the disk is exit code 7, and nothing is fetched or touched."""
-    generation = qs.json("init")["generation"]
-    package.claim(1 << 60)
-    plan = qs("init", "--dry-run")
-    assert plan.returncode == 7
-    assert "that does not fit" in plan.stdout
-    done = qs("init")
-    assert done.returncode == 7
-    assert "does not fit" in done.stderr
-    assert not list(qs.location.rglob("*.partial*"))
-    assert (qs.location / "rmir/test.rmir").read_bytes() == b"version one"
-    assert shown(qs) == generation
-
-
 def test_one_failed_fetch_leaves_the_others(qs: CommandLine, tmp_path: Path) -> None:
     """When one of three cannot be had, the others stay fetched, and the next init goes on."""
     qs.options = ["--set", "use_existing_rmirs=false"]
