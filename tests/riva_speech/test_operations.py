@@ -21,7 +21,8 @@ from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
 from websockets.sync.client import connect
 
 from riva_speech.server.command_line import parse
-from riva_speech.server.http import Answer, Head, HttpServer, Paths
+from riva_speech.server.http import HttpServer, Paths
+from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.metrics import Metrics
 from support.audio import babble, wav
 from support.programs import free_port, run, serving
@@ -29,6 +30,8 @@ from support.programs import free_port, run, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from riva_speech.server.http_body import Body
 
 SAMPLES = babble(3.3)
 MIB = 1 << 20
@@ -147,8 +150,8 @@ def test_a_body_that_does_not_come_is_told() -> None:
     """Who posts too slowly reads why, and is not just hung up on."""
 
     async def post() -> bytes:
-        async def answer(_head: Head, _body: bytes) -> Answer:
-            return Answer(b"")
+        async def answer(_head: Head, body: Body) -> Answer:
+            return Answer(await body.read())
 
         server, port = HttpServer(Paths({}, {"/x": answer}, largest_body=9), 0.2), free_port()
         await server.start("127.0.0.1", port, "--http_port")

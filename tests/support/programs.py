@@ -32,7 +32,7 @@ def run(
         [sys.executable, "-m", MODULES[program], *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
         env=env,
     )
@@ -64,10 +64,10 @@ def serving(repository: Path, *options: str) -> Iterator[tuple[str, subprocess.P
         yield uri, process
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
-def wait_until_serving(uri: str, process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_until_serving(uri: str, process: subprocess.Popen[str], seconds: float = 180) -> None:
     """Wait for the health service to say SERVING."""
     deadline = time.monotonic() + seconds
     with grpc.insecure_channel(uri) as channel:

@@ -60,13 +60,19 @@ class Server:
         self._metrics = Metrics()
         self._http: list[HttpServer] = []
         self._scheduler: Scheduler | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._grpc = self._build()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread still loads models, which only the process's end can cut short."""
+        return self._loading is not None and self._loading.cancelled()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until ``stopping`` is set, then let running requests end.
 
         The port answers health checks from the beginning; recognition begins once each model has
-        answered a first time.
+        answered a first time. Who stops it before that waits for no model.
 
         Raises:
             OutOfResourceError: The address is taken.
@@ -77,10 +83,10 @@ class Server:
         await self._grpc.start()
         try:
             await self._start_http()
-            await self._load()
-            await self._health.enter(ServerState.READY)
-            _log.info("Riva server is ready...")
-            await stopping.wait()
+            if await self._has_loaded(stopping):
+                await self._health.enter(ServerState.READY)
+                _log.info("Riva server is ready...")
+                await stopping.wait()
         except SpeechError:
             await self._health.enter(ServerState.FAILED)
             raise
@@ -139,6 +145,19 @@ class Server:
             upgrade={SOCKET_PATH: realtime.converse},
             largest_body=largest,
         )
+
+    async def _has_loaded(self, stopping: asyncio.Event) -> bool:
+        """Load the models; return False where that is not over when the server shall stop."""
+        self._loading = asyncio.ensure_future(self._load())
+        stopped = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait((self._loading, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not self._loading.done():
+            self._loading.cancel()
+            await asyncio.wait((self._loading,))
+            return False
+        self._loading.result()
+        return True
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,6 @@ connection. It lives on the loop that answers gRPC, so a live answer means that 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech.errors import OutOfResourceError
+from riva_speech.server.http_body import Body, BodyError, until_end
+from riva_speech.server.http_messages import Answer, Head, json_answer, read_head, written
 from riva_speech.server.metrics import CONTENT_TYPE
 from riva_speech.server.state import ServerState
 
@@ -30,26 +31,9 @@ _LARGEST_HEAD = 8192
 _PATIENCE_SECONDS = 5.0
 _BODY_SECONDS = 60.0
 _LINGER_SECONDS = 2.0
-_LONGEST_LENGTH = 12  # digits
-_JSON = "application/json"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a path answers; ``headers`` are further lines of its head."""
-
-    body: bytes
-    kind: str = _JSON
-    status: HTTPStatus = HTTPStatus.OK
-    headers: tuple[str, ...] = ()
-
-
-def json_answer(values: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """Return an answer of JSON."""
-    return Answer(json.dumps(values).encode(), status=status)
-
-
-def _json(code: HTTPStatus, **values: str) -> Answer:
+def _told(code: HTTPStatus, **values: str) -> Answer:
     return json_answer(values, code)
 
 
@@ -58,11 +42,11 @@ def routes(health: Health, metrics: Metrics) -> dict[str, Callable[[], Answer]]:
 
     def ready() -> Answer:
         if health.state is ServerState.READY:
-            return _json(HTTPStatus.OK, status="ready")
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, status=health.state.value)
+            return _told(HTTPStatus.OK, status="ready")
+        return _told(HTTPStatus.SERVICE_UNAVAILABLE, status=health.state.value)
 
     return {
-        "/v1/health/live": lambda: _json(HTTPStatus.OK, status="live"),
+        "/v1/health/live": lambda: _told(HTTPStatus.OK, status="live"),
         "/v1/health/ready": ready,
         "/v1/metrics": lambda: _exposition(metrics),
     }
@@ -77,29 +61,7 @@ def _exposition(metrics: Metrics) -> Answer:
     return Answer(metrics.exposition(), CONTENT_TYPE)
 
 
-@dataclass(frozen=True)
-class Head:
-    """What a request begins with; ``raw`` are its bytes, and names of headers in lower case."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    raw: bytes = field(repr=False)
-
-
-def read_head(raw: bytes) -> Head | None:
-    """Read the head of a request, or return None where it is not HTTP/1."""
-    first, *lines = raw.decode("latin-1").split("\r\n")
-    method, _, rest = first.partition(" ")
-    target, _, version = rest.partition(" ")
-    path, _, query = target.partition("?")
-    fields = (line.partition(":") for line in lines if line)
-    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-    return Head(method, path, query, headers, raw) if version.startswith("HTTP/1.") else None
-
-
-Post: TypeAlias = "Callable[[Head, bytes], Awaitable[Answer]]"
+Post: TypeAlias = "Callable[[Head, Body], Awaitable[Answer]]"
 Upgrade: TypeAlias = "Callable[[Head, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
 
 
@@ -186,56 +148,27 @@ class HttpServer:
         try:
             raw = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            return _json(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail="too large")
-        return read_head(raw) or _json(HTTPStatus.BAD_REQUEST, detail="this is not HTTP/1")
+            return _told(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail="too large")
+        return read_head(raw) or _told(HTTPStatus.BAD_REQUEST, detail="this is not HTTP/1")
 
     async def _answer(
         self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Answer:
         if head.method == "POST" and head.path in self._paths.post:
-            body = await self._read_body(head, reader, writer)
-            return (
-                body if isinstance(body, Answer) else await self._paths.post[head.path](head, body)
-            )
+            body = Body(head, reader, writer, self._paths.largest_body, self._body_seconds)
+            try:
+                return await self._paths.post[head.path](head, body)
+            except BodyError as error:
+                return error.answer
         if head.method not in ("GET", "HEAD"):
-            return _json(HTTPStatus.METHOD_NOT_ALLOWED, detail="only GET and HEAD")
+            return _told(HTTPStatus.METHOD_NOT_ALLOWED, detail="only GET and HEAD")
         if head.path in self._paths.get:
             return self._paths.get[head.path]()
-        return _json(HTTPStatus.NOT_FOUND, detail=f"there are: {self._paths}")
-
-    async def _read_body(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bytes | Answer:
-        length = head.headers.get("content-length", "")
-        if not (length.isascii() and length.isdecimal()):
-            return _json(HTTPStatus.LENGTH_REQUIRED, detail="Content-Length is needed")
-        if len(length) > _LONGEST_LENGTH or int(length) > self._paths.largest_body:
-            limit = f"a body has at most {self._paths.largest_body} bytes"
-            return _json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail=limit)
-        if head.headers.get("expect", "").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        try:
-            return await asyncio.wait_for(reader.readexactly(int(length)), self._body_seconds)
-        except asyncio.TimeoutError:
-            limit = f"a body comes within {self._body_seconds:g} s"
-            return _json(HTTPStatus.REQUEST_TIMEOUT, detail=limit)
+        return _told(HTTPStatus.NOT_FOUND, detail=f"there are: {self._paths}")
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Wait for the client to hang up: closing while it still sends would undo what it was told."""
     if writer.can_write_eof():
         writer.write_eof()
-    while await reader.read(_LARGEST_HEAD):
-        pass
-
-
-def written(answer: Answer, *, with_body: bool = True) -> bytes:
-    """Return the bytes of an answer."""
-    allow = ("Allow: GET, HEAD",) if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else ()
-    further = "".join(f"{line}\r\n" for line in (*allow, *answer.headers))
-    head = (
-        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
-        f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n{further}"
-        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + (answer.body if with_body else b"")
+    await until_end(reader)

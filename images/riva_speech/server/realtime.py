@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from google.protobuf import json_format
 from riva.client.proto import riva_asr_pb2
 
-from riva_speech.server.http import Answer, Head, json_answer, written
+from riva_speech.server.http_messages import Answer, Head, json_answer, written
 from riva_speech.server.recognition import RefusedError
 from riva_speech.server.requests import RequestError, ends_utterance
 from riva_speech.server.session_keys import CHALLENGE, SUBPROTOCOL, SessionKeys
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator
 
+    from riva_speech.server.http_body import Body
     from riva_speech.server.recognition import RecognitionService
 
 SESSIONS_PATH = "/v1/realtime/transcription_sessions"
@@ -39,6 +40,9 @@ _MIN_CHUNK_SECONDS = 0.08
 _SHOWN = 200
 _PCM = "pcm16"
 _FORMATS = ("none", _PCM)
+# Bytes of one event, which is read on the loop that all others are answered on: more than a minute
+# of audio, and a tenth of a second at worst.
+_LARGEST_EVENT = 4 << 20
 # Characters that a session may have, once it is written down: more than 10,000 phrases take.
 _LARGEST_SESSION = 1 << 20
 
@@ -130,7 +134,7 @@ class Realtime:
     """Serves realtime transcription by a recognition service."""
 
     def __init__(self, service: RecognitionService, largest: int, key: str = "") -> None:
-        """Serve who has the key, if there is one; a message has at most ``largest`` bytes."""
+        """Serve who has the key, if there is one; a commit has at most ``largest`` bytes."""
         self._service = service
         self._largest = largest
         self._keys = SessionKeys(key)
@@ -139,7 +143,7 @@ class Realtime:
         """Answer who asks whether sockets are served."""
         return json_answer({"status": "healthy"})
 
-    async def mint(self, head: Head, _: bytes) -> Answer:
+    async def mint(self, head: Head, _: Body) -> Answer:
         """Answer who posts for a session; what it shall be is said over the socket."""
         if not self._keys.may_mint(head.headers):
             refusal = json_answer({"detail": "the key is not right"}, HTTPStatus.UNAUTHORIZED)
@@ -156,7 +160,8 @@ class Realtime:
             await writer.drain()
             return
         spoken = SUBPROTOCOL if self._keys.are_needed else ""
-        socket = WebSocket(reader, writer, self._largest, subprotocol=spoken)
+        largest = min(self._largest, _LARGEST_EVENT)
+        socket = WebSocket(reader, writer, largest, subprotocol=spoken)
         if not await socket.accept(head.raw):
             return
         await _Dialogue(self._service, socket, self._largest).run()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -31,7 +31,7 @@ from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 
     from riva_speech.server.calls import Call, Journal
     from riva_speech.server.registry import Registry
@@ -98,7 +98,14 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         Raises:
             RefusedError: There is no answer.
         """
-        async with self._admitted(method) as (call, registry, scheduler):
+        with self.place(method):
+            return await self.recognize_in_place(method, request, deadline)
+
+    async def recognize_in_place(
+        self, method: str, request: riva_asr_pb2.RecognizeRequest, deadline: float = math.inf
+    ) -> riva_asr_pb2.RecognizeResponse:
+        """Do the same for who holds a ``place`` already; the errors are those of ``recognize``."""
+        async with self._told_of(method) as (call, registry, scheduler):
             response = await _recognize(registry, scheduler, request, call, deadline)
             self._note_finals(call, response)
             return response
@@ -107,14 +114,15 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self, method: str, requests: Requests, deadline: float = math.inf
     ) -> AsyncGenerator[riva_asr_pb2.StreamingRecognizeResponse, None]:
         """Answer the messages of a stream; the errors are those of ``recognize``."""
-        async with self._admitted(method) as (call, registry, scheduler):
-            first = await anext(requests, None)
-            # A stream's opening makes its phrases ready, which may take a second.
-            opened = scheduler.compute(Conversation, registry, scheduler, first, call, deadline)
-            with closing(await opened) as conversation:
-                async for request in requests:
-                    yield await self._timed(call, conversation.accept(request))
-                yield await self._timed(call, conversation.finish())
+        with self.place(method):
+            async with self._told_of(method) as (call, registry, scheduler):
+                first = await anext(requests, None)
+                # A stream's opening makes its phrases ready, which may take a second.
+                opened = scheduler.compute(Conversation, registry, scheduler, first, call, deadline)
+                with closing(await opened) as conversation:
+                    async for request in requests:
+                        yield await self._timed(call, conversation.accept(request))
+                    yield await self._timed(call, conversation.finish())
 
     async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
         self,
@@ -156,10 +164,14 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             )
         return self._models
 
-    @asynccontextmanager
-    async def _admitted(self, method: str) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
-        """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
-        registry, scheduler = self._opened()
+    @contextmanager
+    def place(self, method: str) -> Iterator[None]:
+        """Hold a place for one request.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        self._opened()
         if self._active >= self._max_requests:
             self._journal.refuse(method, self._max_requests)
             raise RefusedError(
@@ -167,6 +179,17 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
                 f"Error: the server is at its limit of {self._max_requests} requests.",
             )
         self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+
+    @asynccontextmanager
+    async def _told_of(self, method: str) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
+        """Turn the errors of one request that has its place into gRPC statuses, and log it."""
+        # Whoever has a place is answered, also when the server has begun to stop meanwhile.
+        assert self._models
+        registry, scheduler = self._models
         call = self._journal.begin(method)
         try:
             yield call, registry, scheduler
@@ -182,7 +205,6 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             call.status = status.name
             raise RefusedError(status, sentence) from error
         finally:
-            self._active -= 1
             self._journal.end(call)
 
 

@@ -61,6 +61,16 @@ async def _serve(options: ServerOptions) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _on_signal, number, stopping)
         await server.run(stopping)
+        if server.is_loading:
+            _leave()
+
+
+def _leave() -> None:
+    """End the process now: Python would wait for the thread that loads, which may take minutes."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import grpc
 from riva.client.proto import riva_asr_pb2
 
-from riva_speech.server.http import Answer, Head, json_answer
+from riva_speech.server.http_messages import Answer, json_answer
 from riva_speech.server.recognition import RefusedError
 
 if TYPE_CHECKING:
+    from riva_speech.server.http_body import Body
+    from riva_speech.server.http_messages import Head
     from riva_speech.server.recognition import RecognitionService
 
 TRANSCRIPTIONS_PATH = "/v1/audio/transcriptions"
@@ -50,9 +52,17 @@ class Transcriptions:
     def __init__(self, service: RecognitionService) -> None:
         self._service = service
 
-    async def answer(self, head: Head, body: bytes) -> Answer:
+    async def answer(self, head: Head, body: Body) -> Answer:
         """Answer with the text of a recording, or say why there is none."""
-        form = read_form(head.headers.get("content-type", ""), body)
+        try:
+            with self._service.place(_METHOD):
+                return await self._answer(head, body)
+        except RefusedError as error:
+            status = _STATUS.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return json_answer({"detail": error.sentence}, status)
+
+    async def _answer(self, head: Head, body: Body) -> Answer:
+        form = read_form(head.headers.get("content-type", ""), await body.read())
         texts = {
             name: form.get(name, b"").decode(errors="replace").strip()
             for name in ("language", "model", "response_format")
@@ -63,11 +73,8 @@ class Transcriptions:
             language_code=texts["language"], model=texts["model"]
         )
         request = riva_asr_pb2.RecognizeRequest(config=config, audio=form["file"])
-        try:
-            response = await self._service.recognize(_METHOD, request)
-        except RefusedError as error:
-            status = _STATUS.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR)
-            return json_answer({"detail": error.sentence}, status)
+        work = self._service.recognize_in_place(_METHOD, request)
+        response = await body.while_there(work)
         best = [one.alternatives[0].transcript for one in response.results if one.alternatives]
         text = "".join(best).strip()
         if texts["response_format"] == "text":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 16
 _DATA = (Opcode.TEXT, Opcode.CONT, Opcode.BINARY)
 _QUIET_SECONDS = 60.0
+_SEND_SECONDS = 30.0
 _DONE = 1000  # the code of a closing that everybody is content with
 
 
@@ -30,8 +31,13 @@ class WebSocket:
         largest: int,
         *,
         subprotocol: str = "",
+        patience: float = _SEND_SECONDS,
     ) -> None:
-        """Speak over a connection; a message has at most ``largest`` bytes."""
+        """Speak over a connection; a message has at most ``largest`` bytes.
+
+        A client that does not take what is sent within ``patience`` seconds has left.
+        """
+        self._patience = patience
         self._reader = reader
         self._writer = writer
         spoken = [subprotocol] if subprotocol else None
@@ -74,18 +80,25 @@ class WebSocket:
 
     async def send(self, text: str) -> None:
         """Send a message, unless the client has gone."""
-        with suppress(WebSocketException, OSError):
+        with suppress(WebSocketException):
             self._protocol.send_text(text.encode())
             await self._flush()
 
     async def close(self) -> None:
         """Say that nothing more comes."""
-        with suppress(WebSocketException, OSError):
+        with suppress(WebSocketException):
             self._protocol.send_close(_DONE)
             await self._flush()
 
     async def _flush(self) -> None:
+        """Send what there is to send; a client that does not take it is hung up on.
+
+        Whoever reads from it then finds that it has gone.
+        """
         for data in self._protocol.data_to_send():
             if data:
                 self._writer.write(data)
-        await self._writer.drain()
+        try:
+            await asyncio.wait_for(self._writer.drain(), self._patience)
+        except (OSError, asyncio.TimeoutError):
+            self._writer.transport.abort()

@@ -1,0 +1,208 @@
+"""How little a client over HTTP can take that gets, or wants, no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import pytest
+import riva.client
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from riva_speech.server.http_body import Body, BodyError
+from riva_speech.server.http_messages import Head
+from riva_speech.server.websocket import WebSocket
+from support.programs import MODULES, free_port, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PATIENCE = 60.0
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[
+    tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamWriter]
+]:
+    """Give a server's two ends of a connection, and the client's end to write to."""
+    arrived: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+    arrived = asyncio.get_running_loop().create_future()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set_result((reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+    reader, writer = await arrived
+    try:
+        yield reader, writer, client
+    finally:
+        for one in (client, writer):
+            one.transport.abort()
+        server.close()
+
+
+def posted(length: str) -> Head:
+    return Head("POST", "/", "", {"content-length": length}, b"")
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("", HTTPStatus.LENGTH_REQUIRED),
+        ("-1", HTTPStatus.LENGTH_REQUIRED),
+        ("\u00b2", HTTPStatus.LENGTH_REQUIRED),
+        ("10", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        ("9" * 5000, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        ("9", HTTPStatus.REQUEST_TIMEOUT),
+    ],
+)
+def test_a_body_that_is_not_taken_says_why(length: str, status: HTTPStatus) -> None:
+    """A length that is none, or too much, and a body that does not come, each have their answer."""
+
+    async def read() -> HTTPStatus:
+        async with pair() as (reader, writer, _):
+            with pytest.raises(BodyError) as caught:
+                await Body(posted(length), reader, writer, largest=9, seconds=0.1).read()
+            return caught.value.answer.status
+
+    assert asyncio.run(read()) is status
+
+
+def test_work_for_a_client_that_has_left_is_given_up() -> None:
+    """What it waits for is cancelled, and its place is free, as soon as it hangs up."""
+
+    async def leave() -> bool:
+        begun, was_cancelled = asyncio.Event(), False
+
+        async def work() -> None:
+            nonlocal was_cancelled
+            begun.set()
+            try:
+                await asyncio.sleep(10 * PATIENCE)
+            except asyncio.CancelledError:
+                was_cancelled = True
+                raise
+
+        async with pair() as (reader, writer, client):
+            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
+            working = asyncio.ensure_future(body.while_there(work()))
+            await begun.wait()
+            client.write(b"more than was announced")
+            client.close()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(working, PATIENCE)
+        return was_cancelled
+
+    assert asyncio.run(leave())
+
+
+def test_work_for_a_client_that_stays_is_answered() -> None:
+    """Its result, or its error, is what the client is told."""
+
+    async def answer() -> int:
+        return 42
+
+    async def fail() -> int:
+        raise ValueError("no")
+
+    async def stay() -> int:
+        async with pair() as (reader, writer, _):
+            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
+            with pytest.raises(ValueError, match="no"):
+                await body.while_there(fail())
+            return await body.while_there(answer())
+
+    assert asyncio.run(stay()) == 42
+
+
+def test_a_socket_that_takes_nothing_is_hung_up_on() -> None:
+    """A client that stops to read holds nobody for longer than it may, and is then gone."""
+
+    async def send() -> list[str]:
+        async with pair() as (reader, writer, _):
+            web = WebSocket(reader, writer, 1 << 20, patience=0.1)
+            head = (
+                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            assert await web.accept(head)
+            await web.send("x" * (64 << 20))
+            await web.send("and more")
+            await web.close()
+            return [text async for text in web.messages()]
+
+    assert asyncio.run(asyncio.wait_for(send(), PATIENCE)) == []
+
+
+def test_no_body_is_read_before_there_is_a_place(tiny_repository: Path) -> None:
+    """Above the limit a recording is refused by its head, and takes no memory."""
+    port = free_port()
+    with serving(tiny_repository, f"--http_port={port}", "--max_requests=1") as (uri, _):
+        asr = riva.client.ASRService(riva.client.Auth(uri=uri))
+        wanted = riva.client.StreamingRecognitionConfig(
+            config=riva.client.RecognitionConfig(language_code="en-US", sample_rate_hertz=16000)
+        )
+        held = asr.streaming_response_generator(iter(lambda: bytes(3200), None), wanted)
+        next(held)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            head = "POST /v1/audio/transcriptions HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n"
+            client.sendall(head.encode())
+            told = client.recv(1000)
+        held.close()
+
+    assert told.startswith(b"HTTP/1.1 429 ")
+
+
+def test_an_event_has_a_size_that_holds_nobody_up(tiny_repository: Path) -> None:
+    """A socket closes at an event whose reading would keep all others waiting."""
+    port = free_port()
+    address = f"ws://127.0.0.1:{port}/v1/realtime?intent=transcription"
+    with serving(tiny_repository, f"--http_port={port}"), connect(address) as client:
+        client.recv(PATIENCE)
+        with suppress(ConnectionClosed):
+            client.send("[" + " " * (4 << 20) + "]")
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(PATIENCE)
+
+    assert caught.value.rcvd
+    assert caught.value.rcvd.code == 1009
+
+
+def test_a_server_that_still_loads_ends_at_once(tiny_repository: Path, tmp_path: Path) -> None:
+    """SIGTERM waits for no model: here a deploy keeps the server from them for ever."""
+    models = tmp_path / "models"
+    shutil.copytree(tiny_repository, models)
+    deploy = os.open(models, os.O_RDONLY)
+    fcntl.flock(deploy, fcntl.LOCK_EX)
+    options = [f"--riva-uri=127.0.0.1:{free_port()}", f"--model_repository={models}"]
+    program = [sys.executable, "-m", MODULES["start-riva"], *options]
+
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = ""
+        while "listening on" not in said:
+            said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(timeout=PATIENCE)
+        finally:
+            process.kill()
+        rest = process.stderr.read()
+    os.close(deploy)
+
+    assert code == 0, rest
+    assert "Signal (15) received." in rest
+    assert "Riva server stopped" in rest
+    assert "Traceback" not in rest
