@@ -174,7 +174,8 @@ def test_the_environment_of_the_scripts(variable: str) -> None:
 )
 def test_values_that_the_official_file_takes(name: str, value: str) -> None:
     """Every value that is known to be valid is taken."""
-    assert load(overrides=["image=riva", f"{name}={value}"], environ={}).settings
+    loaded = load(overrides=["image=riva", f"{name}={value}"], environ={})
+    assert loaded.origins[name] == "--set"
 
 
 @pytest.mark.parametrize(
