@@ -20,10 +20,11 @@ import pytest
 import riva.client
 
 import quickstart
-from quickstart import catalog, images
+from quickstart import images
 from quickstart.config import Settings
 from quickstart.store import locate
 from quickstart.store.volume import Volume
+from support.digits import ARCHIVE, SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
     from quickstart.store import Store
 
 ROOT = Path(quickstart.__file__).parents[1]
-ARCHIVE = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 HERE = Path(__file__).parent
 ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-SAID = "four one seven two nine six"
 # Two checkouts that share an engine must not take each other's image for their own.
 TAG = hashlib.sha256(images.context()).hexdigest()[:12]
 SPEECH, NVIDIA = f"riva-qs-test/speech:cpu-{TAG}", f"riva-qs-test/nvidia:{TAG}"
@@ -151,7 +150,7 @@ def hear(port: int) -> str:
     """Return what the official client hears in the packaged sample through a port."""
     auth = riva.client.Auth(uri=f"127.0.0.1:{port}")
     config = riva.client.RecognitionConfig(language_code="en-US", max_alternatives=1)
-    answer = riva.client.ASRService(auth).offline_recognize(catalog.sample().read_bytes(), config)
+    answer = riva.client.ASRService(auth).offline_recognize(SAMPLE.read_bytes(), config)
     return " ".join(result.alternatives[0].transcript.strip() for result in answer.results)
 
 
@@ -230,6 +229,7 @@ def place(tmp_path: Path, speech: str) -> Iterator[Place]:
         riva_model_loc="./models-here",
         use_existing_rmirs="true",
         riva_timeout_sec=180,
+        readiness_audio=SAMPLE,
     )
     made.bring("mine.rmir")
     names = [made.name, f"{made.name}-deploy"]

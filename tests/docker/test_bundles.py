@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.digits import SAID
 from support.killing import Killer
 
-from .conftest import PYTHON, SAID, docker, store_on
+from .conftest import PYTHON, docker, store_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,9 @@ from quickstart.backends.container import ContainerSpec
 from quickstart.backends.docker import starting
 from quickstart.errors import NotReadyError
 from support import engine_proxy
+from support.digits import SAID
 
-from .conftest import ENGINE, SAID, docker, hear, lines_until
+from .conftest import ENGINE, docker, hear, lines_until
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import ARCHIVE, ROOT, SAID, TAG, docker, free_port, hear, until_ready
+from support.digits import ARCHIVE, SAID
+
+from .conftest import ROOT, TAG, docker, free_port, hear, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

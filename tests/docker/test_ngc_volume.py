@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.digits import ARCHIVE
 from support.ngc import PERSONAL, Fault, Model, Ngc
 
-from .conftest import ARCHIVE, store_on
+from .conftest import store_on
 
 if TYPE_CHECKING:
     from pathlib import Path

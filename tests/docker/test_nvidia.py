@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from quickstart import catalog
+from support.digits import SAID, SAMPLE
 
-from .conftest import SAID, docker, hear
+from .conftest import docker, hear
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_whole_path(riva: Place) -> None:
     """Its models are found where it writes them, and its server answers with the official flags."""
     said = riva.ok("init")
     assert "asr-bls-ensemble" in said
-    assert "four one seven two nine six" in riva.ok("start")
+    assert SAID in riva.ok("start")
     found = riva.inspect()
     assert found["HostConfig"]["IpcMode"] == "host"
     assert found["HostConfig"]["Init"]
@@ -109,10 +109,10 @@ def test_mutual_tls(riva: Place, speech: str, certificate: dict[str, str], image
     riva.configure(**certificate)
     riva.ok("init")
     assert SAID in riva.ok("start")
-    assert SAID in riva.ok("transcribe", str(catalog.sample()))
+    assert SAID in riva.ok("transcribe", str(SAMPLE))
     with pytest.raises(grpc.RpcError):
         hear(riva.port)
-    text = riva.fails(6, "--set", "ssl_use_mutual_auth=false", "transcribe", str(catalog.sample()))
+    text = riva.fails(6, "--set", "ssl_use_mutual_auth=false", "transcribe", str(SAMPLE))
     assert "no server answers" in text
 
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 import riva.client
 
-from quickstart import catalog
+from support.digits import SAID, SAMPLE
 
-from .conftest import SAID, docker, free_port, hear, lines_until, until_ready
 from .conftest import SPEECH as IMAGE
+from .conftest import docker, free_port, hear, lines_until, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +161,7 @@ def test_a_server_that_does_not_drain(serving: Place) -> None:
 
 def test_stop_lets_an_open_stream_end(serving: Place) -> None:
     """A stream that is open when stop is asked for goes on to its end, and gets its words."""
-    audio, stops = catalog.sample().read_bytes(), list[subprocess.Popen[str]]()
+    audio, stops = SAMPLE.read_bytes(), list[subprocess.Popen[str]]()
 
     def chunks() -> Iterator[bytes]:
         for number, start in enumerate(range(0, len(audio), 16384)):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import engine_proxy
+from support.digits import SAID
 
-from .conftest import ENGINE, ROOT, SAID, docker, free_port, hear
+from .conftest import ENGINE, ROOT, docker, free_port, hear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,10 @@ import pytest
 from quickstart.errors import IntegrityError, RivaQsError
 from quickstart.files import sha256
 from quickstart.store import locking
+from support.digits import ARCHIVE, SAID
 from support.killing import Killer
 
-from .conftest import ARCHIVE, SAID, docker, hear, store_on
+from .conftest import docker, hear, store_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

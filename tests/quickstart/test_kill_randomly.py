@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quickstart.store import Store
+from support.digits import ARCHIVE, SAID, SAMPLE
 from support.killing import Killer
 
 from .conftest import INSTALLED
 
 if TYPE_CHECKING:
     from .conftest import CommandLine
-
-DIGITS = INSTALLED / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
 
 
 @pytest.fixture
@@ -27,6 +26,7 @@ def real(bare: CommandLine, free_port: int) -> CommandLine:
     bare.environment["PYTHONPATH"] = os.pathsep.join([str(INSTALLED), str(INSTALLED / "images")])
     (bare.folder / "config.env").write_text(
         f"riva_model_loc=./models-here\nbackend=embedded\nriva_speech_api_port={free_port}\n"
+        f"readiness_audio={SAMPLE}\n"
     )
     return bare
 
@@ -37,7 +37,7 @@ def offer(qs: CommandLine, number: int) -> None:
 
     for old in [*qs.folder.glob("v*.rmir"), *qs.location.glob("rmir/*.rmir")]:
         old.unlink()
-    path = Path(shutil.copy(DIGITS, qs.folder / f"v{number}.rmir"))
+    path = Path(shutil.copy(ARCHIVE, qs.folder / f"v{number}.rmir"))
     reference = f"file://{path}#sha256={sha256(path)}"
     qs.environment["RIVA_QS_MODELS_ASR"] = reference
 
@@ -56,7 +56,7 @@ def test_a_folder_survives_kills_at_any_moment(real: CommandLine, kills: int) ->
         try:
             done = real("start")
             assert done.returncode == 0, done.stderr
-            assert "four one seven two nine six" in done.stdout
+            assert SAID in done.stdout
         finally:
             real("stop")
     killer.whole()

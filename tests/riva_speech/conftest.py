@@ -15,6 +15,7 @@ from riva.client.proto import riva_asr_pb2_grpc
 from riva_speech.asr.loading import load_recognizers
 from support.audio import babble, wav
 from support.client import Request, streaming_config
+from support.digits import ARCHIVE, SAMPLE
 from support.programs import serving, succeed
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from support.client import Response
 
 DATA = Path(__file__).parents[1] / "data"
-QUICKSTART = Path(__file__).parents[2] / "quickstart"
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +52,14 @@ def tiny_repository(tiny_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -
 def digits_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that know digits, for streams and for whole recordings."""
     repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", QUICKSTART / "artifacts" / "asr_digits_en_us.rmir", repository)
+    succeed("riva-deploy", ARCHIVE, repository)
     return repository
 
 
 @pytest.fixture(scope="session")
 def digits_sample() -> Path:
     """A recording of ``four one seven two nine six``, 3.95 s long."""
-    return QUICKSTART / "samples" / "en-US_sample.wav"
+    return SAMPLE
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,21 +10,17 @@ import riva.client
 
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
+from support.digits import ARCHIVE, SAID, SAMPLE
 from support.programs import serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
-RMIR = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
-SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
-SAID = "four one seven two nine six"
-
 
 @pytest.fixture(scope="module")
 def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[riva.client.ASRService]:
     repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", RMIR, repository)
+    succeed("riva-deploy", ARCHIVE, repository)
     with serving(repository) as (uri, _):
         yield riva.client.ASRService(riva.client.Auth(uri=uri))
 

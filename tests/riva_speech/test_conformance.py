@@ -4,7 +4,6 @@ import asyncio
 import json
 import struct
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,15 +15,14 @@ from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support import official
 from support.audio import flac, ogg_opus, pcm16
 from support.client import INVALID, Request, cut, final_text, refusal, results, streaming_config
+from support.digits import SAID, SAMPLE
 from support.programs import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
 SECONDS = 3.95
-TEXT = "four one seven two nine six"
 UNAVAILABLE = "Error: Unavailable model requested. Lang: ru-RU, Type: {}"
 
 # What the integration tests of python-clients ask of each script, beside the plain call.
@@ -81,7 +79,7 @@ def test_transcribe_file(digits: str, flags: str) -> None:
     """The finals are what was said, whatever flags the script gets."""
     given = flags.format(model=model_name(digits, "online")).split()
 
-    assert finals(official.transcribe_file(digits, SAMPLE, *given)) == TEXT
+    assert finals(official.transcribe_file(digits, SAMPLE, *given)) == SAID
 
 
 @pytest.mark.parametrize("flags", FLAGS)
@@ -91,11 +89,11 @@ def test_transcribe_file_offline(digits: str, flags: str) -> None:
 
     printed = official.transcribe_file_offline(digits, SAMPLE, *given)
 
-    assert offline_text(printed) == TEXT
+    assert offline_text(printed) == SAID
     (result,) = json.loads(printed.partition("Final transcript:")[0])["results"]
     assert result["channelTag"] == 1
     assert result["audioProcessed"] == pytest.approx(SECONDS, abs=0.01)
-    assert result["alternatives"][0]["transcript"] == f"{TEXT} "
+    assert result["alternatives"][0]["transcript"] == f"{SAID} "
     assert 0.5 < result["alternatives"][0]["confidence"] <= 1
 
 
@@ -108,7 +106,7 @@ def test_the_streaming_client(digits: str, tmp_path: Path, flags: str) -> None:
         digits, SAMPLE, tmp_path, *given, clients=1, iterations=1
     )
 
-    assert finals(written, "Transcript 0: ") == TEXT
+    assert finals(written, "Transcript 0: ") == SAID
 
 
 def test_intermediate_transcripts_are_shown(digits: str) -> None:
@@ -135,8 +133,8 @@ def test_word_times_are_a_table(digits: str, tmp_path: Path) -> None:
 
     rows = [line.split() for line in written.splitlines()]
     assert ["Word", "Start", "(ms)", "End", "(ms)", "Confidence"] in rows
-    table = [row for row in rows if len(row) == 4 and row[0] in TEXT.split()]
-    assert [row[0] for row in table] == TEXT.split()
+    table = [row for row in rows if len(row) == 4 and row[0] in SAID.split()]
+    assert [row[0] for row in table] == SAID.split()
     times = [int(row[i]) for row in table for i in (1, 2)]
     assert times == sorted(times)
     assert all(time % 80 == 0 for time in times)
@@ -148,7 +146,7 @@ def test_clients_and_iterations_have_files_of_their_own(digits: str, tmp_path: P
     """--num-clients 2 --num-iterations 2: two files, each with the transcripts of two rounds."""
     files = official.streaming_client(digits, SAMPLE, tmp_path, clients=2, iterations=2)
 
-    assert [finals(written, "Transcript 0: ") for written in files] == [f"{TEXT} {TEXT}"] * 2
+    assert [finals(written, "Transcript 0: ") for written in files] == [f"{SAID} {SAID}"] * 2
 
 
 def test_a_missing_language_is_told_in_the_asserted_words(digits: str) -> None:
@@ -184,7 +182,7 @@ def test_a_simulated_microphone_is_heard(digits: str) -> None:
 
     printed = official.transcribe_file(digits, SAMPLE, "--simulate-realtime")
 
-    assert finals(printed) == TEXT
+    assert finals(printed) == SAID
     assert time.monotonic() - began >= 0.95 * SECONDS
 
 
@@ -195,7 +193,7 @@ def test_chunks_may_be_of_any_size(digits: str, frames: int) -> None:
 
     printed = official.transcribe_file(digits, SAMPLE, f"--file-streaming-chunk={size}")
 
-    assert finals(printed) == TEXT
+    assert finals(printed) == SAID
 
 
 def with_chunks(wav: bytes, offset: int) -> bytes:
@@ -213,8 +211,8 @@ def test_the_headers_of_the_official_samples_are_read(
     file = tmp_path / "sample.wav"
     file.write_bytes(with_chunks(SAMPLE.read_bytes(), offset))
 
-    assert finals(official.transcribe_file(digits, file, "--file-streaming-chunk=50")) == TEXT
-    assert offline_text(official.transcribe_file_offline(digits, file)) == TEXT
+    assert finals(official.transcribe_file(digits, file, "--file-streaming-chunk=50")) == SAID
+    assert offline_text(official.transcribe_file_offline(digits, file)) == SAID
 
 
 @pytest.mark.parametrize("encode", [flac, ogg_opus])
@@ -224,8 +222,8 @@ def test_other_files_are_streamed_as_bytes(digits: str, tmp_path: Path, encode: 
     samples = decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000)
     file.write_bytes(encode(samples))  # type: ignore[operator]  # a function
 
-    assert finals(official.transcribe_file(digits, file)) == TEXT
-    assert offline_text(official.transcribe_file_offline(digits, file)) == TEXT
+    assert finals(official.transcribe_file(digits, file)) == SAID
+    assert offline_text(official.transcribe_file_offline(digits, file)) == SAID
 
 
 def test_the_c_client_s_requests_are_understood(digits: str) -> None:
@@ -247,7 +245,7 @@ def test_the_c_client_s_requests_are_understood(digits: str) -> None:
     responses = list(stub.StreamingRecognize(iter(messages)))
 
     assert len(responses) - len(chunks) in (0, 1)
-    assert final_text(responses).split() == TEXT.split()
+    assert final_text(responses).split() == SAID.split()
     assert all(one.channel_tag == 1 for one in results(responses, final=True))
 
 
@@ -280,7 +278,7 @@ def test_coroutines_are_served_too(digits: str) -> None:
 
     texts, whole, count = asyncio.run(everything())
 
-    assert [text.split() for text in (*texts, whole)] == [TEXT.split()] * 4
+    assert [text.split() for text in (*texts, whole)] == [SAID.split()] * 4
     assert count == 2
 
 
@@ -291,4 +289,4 @@ def test_a_future_gives_what_the_call_does(digits: str) -> None:
 
     answer = asr.offline_recognize(SAMPLE.read_bytes(), config, future=True).result(timeout=30)
 
-    assert answer.results[0].alternatives[0].transcript == f"{TEXT} "
+    assert answer.results[0].alternatives[0].transcript == f"{SAID} "

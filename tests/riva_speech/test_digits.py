@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,19 +14,16 @@ import riva.client
 from recipes.word_errors import distance
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
+from support.digits import ARCHIVE, CHECKPOINT, SAID, SAMPLE
 from support.nemo import Pair, make_pair, nemo_stream, nemo_texts
 from support.programs import serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[2]
-RMIR = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
-SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
-SAMPLE_TEXT = "four one seven two nine six"
-CHECKPOINT = ROOT / "recipes" / "digits" / "digits.nemo"
 # What the model card promises for takes that were never trained on.
 LARGEST_WORD_ERROR_RATE = 0.08
 
@@ -53,7 +49,7 @@ def test_takes(recordings: Path) -> list[Take]:
 @pytest.fixture(scope="module")
 def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[riva.client.ASRService]:
     repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", RMIR, repository)
+    succeed("riva-deploy", ARCHIVE, repository)
     with serving(repository) as (uri, _):
         yield riva.client.ASRService(riva.client.Auth(uri=uri))
 
@@ -85,7 +81,7 @@ def test_the_sample_is_understood(
     asr: riva.client.ASRService, recognise: Callable[[riva.client.ASRService, bytes], str]
 ) -> None:
     """The recording that the README transcribes gives its words, both ways."""
-    assert recognise(asr, SAMPLE.read_bytes()).split() == SAMPLE_TEXT.split()
+    assert recognise(asr, SAMPLE.read_bytes()).split() == SAID.split()
 
 
 @pytest.mark.recordings

@@ -5,7 +5,6 @@ import json
 import logging
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +26,14 @@ from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.lexicon import Lexicon, word_pieces
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 from support.audio import babble, wav
+from support.digits import CHECKPOINT, SAID, SAMPLE
 from support.language import Bigrams
 from support.nemo import make_pair, nemo_log_probs, nemo_stream
 from support.programs import run, serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -529,8 +530,6 @@ def test_files_that_do_not_fit_are_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -542,7 +541,7 @@ def test_words_are_those_of_nemo_s_log_probabilities(tmp_path: Path) -> None:
         tmp_path / "arpa"
     )
     pair = make_pair(
-        ROOT / "recipes" / "digits" / "digits.nemo",
+        CHECKPOINT,
         tmp_path,
         options=(
             "--decoder_type=flashlight",
@@ -564,6 +563,6 @@ def test_words_are_those_of_nemo_s_log_probabilities(tmp_path: Path) -> None:
 
         result = recognizer.recognize(samples)
 
-        assert result.transcript == expected[0].text == "four one seven two nine six"
+        assert result.transcript == expected[0].text == SAID
         starts = [word.start_ms for word in result.words]
         assert starts == [80 * expected[0].tokens.steps[one.first] for one in expected[0].words]

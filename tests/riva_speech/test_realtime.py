@@ -30,6 +30,7 @@ from riva_speech.server.session_keys import KEY_VARIABLE
 from riva_speech.server.transcriptions import read_form
 from support.audio import flac, ogg_opus, pcm16
 from support.certificates import make
+from support.digits import SAID
 from support.programs import MODULES, free_port, serving
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from websockets.sync.client import ClientConnection
 
-TEXT = "four one seven two nine six"
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 DELTA = "conversation.item.input_audio_transcription.delta"
 
@@ -96,14 +96,14 @@ def test_the_official_realtime_client_is_served(
     address: str, digits_sample: Path, flags: str
 ) -> None:
     """Whatever it asks for, its last transcript is what was said."""
-    assert official(address, cut(digits_sample.read_bytes()), *flags.split()) == TEXT
+    assert official(address, cut(digits_sample.read_bytes()), *flags.split()) == SAID
 
 
 def test_a_forced_end_of_the_official_client_is_heard(address: str, digits_sample: Path) -> None:
     """The stream goes on behind it, and its last transcript has both parts."""
     heard = official(address, cut(digits_sample.read_bytes()), forced=22)
 
-    assert heard.split() == TEXT.split()
+    assert heard.split() == SAID.split()
 
 
 def session_of(socket: ClientConnection, **values: object) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def test_a_dialogue_tells_deltas_utterances_and_the_whole(
     assert updated["type"] == "transcription_session.updated"
     assert updated["session"]["recognition_config"]["enable_word_time_offsets"] is True
     completed = [event for event in events if event["type"] == COMPLETED]
-    assert [event["transcript"] for event in completed] == ["four one seven", "two nine six", TEXT]
+    assert [event["transcript"] for event in completed] == ["four one seven", "two nine six", SAID]
     assert [event["is_last_result"] for event in completed] == [False, False, True]
-    assert [word["word"] for word in completed[-1]["words_info"]["words"]] == TEXT.split()
+    assert [word["word"] for word in completed[-1]["words_info"]["words"]] == SAID.split()
     assert any(event["type"] == DELTA and event["delta"] == "four one" for event in events)
 
 
@@ -312,8 +312,8 @@ def test_a_posted_recording_is_answered(address: str, digits_sample: Path, encod
     answer = post(address, data, language="en-US")
     text = post(address, data, model="digits-en-US-asr-offline", response_format="text")
 
-    assert answer.json() == {"text": TEXT}
-    assert (text.text, text.headers["content-type"]) == (TEXT, "text/plain; charset=utf-8")
+    assert answer.json() == {"text": SAID}
+    assert (text.text, text.headers["content-type"]) == (SAID, "text/plain; charset=utf-8")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,20 +15,18 @@ from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.repository import list_models
 from support.audio import babble
 from support.checkpoints import TRANSDUCERS, save_checkpoint
+from support.digits import ARCHIVE, SAID, SAMPLE
 from support.programs import succeed
 from support.triton_server import triton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
 pytestmark = pytest.mark.triton
 
-ROOT = Path(__file__).parents[2]
-RMIR = ROOT / "quickstart" / "artifacts" / "asr_digits_en_us.rmir"
-SAMPLE = ROOT / "quickstart" / "samples" / "en-US_sample.wav"
-SAMPLE_TEXT = "four one seven two nine six"
 RATE = 16000
 OUTPUTS = (
     "FINAL_TRANSCRIPTS",
@@ -74,7 +71,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("triton")
-    succeed("riva-deploy", "--triton_backend=python", RMIR, folder / "deployed")
+    succeed("riva-deploy", "--triton_backend=python", ARCHIVE, folder / "deployed")
     moved = folder / "elsewhere" / "models"
     moved.parent.mkdir()
     shutil.move(folder / "deployed", moved)
@@ -127,7 +124,7 @@ def test_a_recording_gives_our_server_s_words(
 
     answer = service.ask(service.named("offline-asr-bls-ensemble"), samples)
 
-    assert texts(answer) == [SAMPLE_TEXT] == [ours.transcript]
+    assert texts(answer) == [SAID] == [ours.transcript]
     times = [(word.start_ms, word.end_ms) for word in ours.words]
     assert answer["FINAL_WORDS_START_END"].tolist() == list(map(list, times))
     np.testing.assert_allclose(answer["FINAL_TRANSCRIPTS_SCORE"], [ours.confidence], rtol=1e-4)
@@ -140,8 +137,8 @@ def test_a_stream_is_heard_as_it_comes(service: Service, samples: NDArray[np.flo
 
     interim = [text for answer in answers for text in texts(answer, "PARTIAL")]
     final = [text for answer in answers for text in texts(answer)]
-    assert " ".join(final).split() == SAMPLE_TEXT.split()
-    assert any(SAMPLE_TEXT.startswith(text) for text in interim if text)
+    assert " ".join(final).split() == SAID.split()
+    assert any(SAID.startswith(text) for text in interim if text)
     assert sum(len(answer["FINAL_WORDS_START_END"]) for answer in answers) == 6
 
 
@@ -159,7 +156,7 @@ def test_streams_do_not_hear_each_other(service: Service, samples: NDArray[np.fl
             )
             heard[number] += " ".join(texts(answer)).split()
 
-    assert heard == {7: SAMPLE_TEXT.split(), 8: []}
+    assert heard == {7: SAID.split(), 8: []}
 
 
 def runs(service: Service, model: str) -> tuple[int, int]:
@@ -192,7 +189,7 @@ def test_requests_of_several_clients_share_runs(
         numbers = range(100 * (attempt + 1), 100 * (attempt + 1) + clients)
         with ThreadPoolExecutor(clients) as pool:
             heard = list(pool.map(hear, numbers))
-        assert [" ".join(one).split() for one in heard] == [SAMPLE_TEXT.split()] * clients
+        assert [" ".join(one).split() for one in heard] == [SAID.split()] * clients
         now = [runs(service, name) for name in names]
         joined = [
             made - had < asked - told
@@ -233,7 +230,7 @@ def test_another_sample_rate_is_refused(service: Service, samples: NDArray[np.fl
     with pytest.raises(InferenceServerException, match=r"SAMPLE_RATE is 8000, .* takes 16000"):
         service.ask(name, samples, rate=8000)
 
-    assert texts(service.ask(name, samples)) == [SAMPLE_TEXT]
+    assert texts(service.ask(name, samples)) == [SAID]
 
 
 @pytest.mark.nemo

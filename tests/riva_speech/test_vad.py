@@ -20,13 +20,13 @@ from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.vad import VoiceActivity, decide
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.sessions.onnx import OnnxSession
+from support.digits import SAMPLE
 from support.programs import run, succeed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEP, RATE = 512, 16000
-SAMPLE = Path(__file__).parents[2] / "quickstart" / "samples" / "en-US_sample.wav"
 DURATIONS = st.sampled_from([0.0, 0.03, 0.032, 0.1, 0.2])
 CONFIGS = st.builds(
     VadConfig, st.just(0.6), st.just(0.4), DURATIONS, DURATIONS, DURATIONS, DURATIONS
