@@ -2,7 +2,7 @@
 
     python -m recipes.english.language_model text work/lm SENTENCES.tsv.gz \
         --transcripts train/manifest.jsonl --exclude dev/*/manifest.jsonl
-    python -m recipes.english.language_model train work/lm --kenlm kenlm/build/bin --prune 0 0 1
+    python -m recipes.english.language_model train work/lm --kenlm kenlm/build/bin
 
 `language_model.md` says how KenLM is built and what was tried.
 """
@@ -27,21 +27,22 @@ TEXT, HELD_OUT, WORDS = "text.txt", "held_out.txt", "words.txt"
 ARPA, BINARY = "model.arpa", "model.bin"
 # Initials and what is left of abbreviations are no words.
 LONE_LETTERS = frozenset("aio")
+# What people read aloud is what recognisers are asked for, and the smallest part of the text.
+READ_SPEECH = ("ljspeech_text", "libritts_text")
 # One sentence in so many is kept apart, to measure perplexity on.
 HELD_OUT_SHARE = 100
 
 
-def transcripts(manifests: Iterable[Path], held_out: frozenset[str]) -> Iterator[str]:
-    """Return what is said in recordings for training, but for those that weights are tuned on."""
+def transcripts(manifests: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Return the name of each recording for training, and what is said in it."""
     for manifest in manifests:
         for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines()):
-            if row["audio_filepath"] not in held_out:
-                yield row["text"]
+            yield row["audio_filepath"], row["text"]
 
 
-def permitted(lines: Iterable[str], development: Heldout) -> list[str]:
-    """Return each line once, without those that share words with the development lists."""
-    return [line for line in dict.fromkeys(lines) if line and not development.shares(line)]
+def permitted(lines: Iterable[str], held: Heldout) -> list[str]:
+    """Return each line once, without those that share words with what is held out."""
+    return [line for line in dict.fromkeys(lines) if line and not held.shares(line)]
 
 
 def is_held_out(line: str) -> bool:
@@ -60,20 +61,22 @@ def vocabulary(lines: Iterable[str], least: int) -> list[str]:
 
 
 def write_text(options: argparse.Namespace) -> None:
-    """Write the text to learn from, the text to measure on, and the words."""
-    rows = [json.loads(line) for path in options.exclude for line in path.open(encoding="utf-8")]
-    development = Heldout.of(row["text"] for row in rows)
-    sentences = (
-        sentence.spoken
-        for sentence in read_sentences(options.sentences)
-        if sentence.source not in REFUSED_SOURCES
-    )
-    held_out = frozenset(options.held_out.read_text().split()) if options.held_out else frozenset()
-    spoken = list(transcripts(options.transcripts, held_out))
-    lines = permitted([*sentences, *spoken], development)
+    """Write the text to learn from, the text to measure on, and the words.
+
+    What the development lists say is left out, and so is what the recordings say that weights are
+    tuned on, from wherever it comes.
+    """
+    tuned_on = frozenset(options.held_out.read_text().split()) if options.held_out else frozenset()
+    said = list(transcripts(options.transcripts))
+    unheard = [text for _, text in transcripts(options.exclude)]
+    held = Heldout.of([*unheard, *(text for name, text in said if name in tuned_on)])
+    sentences = [s for s in read_sentences(options.sentences) if s.source not in REFUSED_SOURCES]
+    read = [text for _, text in said]
+    wanted = {s.spoken for s in sentences if s.source in options.twice}.union(read)
+    lines = permitted([*(sentence.spoken for sentence in sentences), *read], held)
     kept = [line for line in lines if not is_held_out(line)]
     options.folder.mkdir(parents=True, exist_ok=True)
-    _write(options.folder / TEXT, kept)
+    _write(options.folder / TEXT, [line for one in kept for line in [one] * (1 + (one in wanted))])
     _write(options.folder / HELD_OUT, [line for line in lines if is_held_out(line)])
     words = vocabulary(kept, options.least)
     _write(options.folder / WORDS, words)
@@ -115,12 +118,13 @@ def parse() -> argparse.Namespace:
     text.add_argument("--transcripts", type=Path, nargs="*", default=[], help="NeMo manifests")
     text.add_argument("--held-out", type=Path, help="audio paths in them that are left out")
     text.add_argument("--exclude", type=Path, nargs="+", required=True, help="development lists")
+    text.add_argument("--twice", nargs="*", default=READ_SPEECH, help="sources that count twice")
     text.add_argument("--least", type=int, default=1, help="how often a word must be said")
     model = steps.add_parser("train", help="make the model of them")
     model.set_defaults(run=train)
     model.add_argument("folder", type=Path, help="where the text lies")
     model.add_argument("--kenlm", type=Path, required=True, help="folder of KenLM's programs")
-    model.add_argument("--prune", type=int, nargs="+", default=[0, 0, 1], help="for each order, "
+    model.add_argument("--prune", type=int, nargs="+", default=[0, 1, 1, 2], help="for each order, "
                        "n-grams counted this often or less are dropped")  # fmt: skip
     return parser.parse_args()
 

@@ -114,6 +114,13 @@ def kept_apart(manifest: list[dict[str, Any]]) -> Iterator[str]:
             yield row["audio_filepath"]
 
 
+def apart(options: argparse.Namespace) -> None:
+    """Write the names of the recordings that are kept apart."""
+    names = list(kept_apart(rows(options.manifest)))
+    options.out.write_text("".join(f"{name}\n" for name in names))
+    print(f"{len(names)} recordings kept apart")
+
+
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,6 +136,10 @@ def parse() -> argparse.Namespace:
     audio.add_argument("manifest", type=Path)
     audio.add_argument("out", type=Path, help="folder of shards")
     audio.set_defaults(run=real)
+    names = steps.add_parser("apart", help=apart.__doc__)
+    names.add_argument("manifest", type=Path)
+    names.add_argument("out", type=Path, help="a name a line")
+    names.set_defaults(run=apart)
     for step in (text, audio):
         step.add_argument("--lists", type=Path, nargs="+", required=True, help="held out")
     return parser.parse_args()
