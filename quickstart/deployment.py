@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from quickstart.backends.base import Model
     from quickstart.lifecycle import Suite
-    from quickstart.sources import Source
     from quickstart.store import Stamp
 
     Report = Callable[[str], None]
@@ -59,7 +58,7 @@ def init(
         todo = plan(suite, pulls, lock, anew=anew)
         fit.check(todo.needs)
         suite.backend.prepare(suite.console, dry_run=False)
-        steps = [_fetch(suite, part) for part in todo.parts]
+        steps = _fetch(suite, todo)
         deployed = todo.reused or _deploy(suite, todo, lock)
         _sweep(suite)
     return _done(suite, todo, deployed, steps)
@@ -90,18 +89,34 @@ def _told(suite: Suite, todo: Plan) -> Result:
     return Result((*lines, *needs), suite.facts("init", **facts, **rows), code=code)
 
 
-def _fetch(suite: Suite, part: Part) -> str:
-    """Bring a file to its place unless it is there; return what was done."""
-    here, name, digest = suite.store, part.name, part.file.sha256
+def _fetch(suite: Suite, todo: Plan) -> list[str]:
+    """Bring all files to their places, several at once; return what was done."""
+    fresh = {part.name: part for part in todo.fresh}
+    if fresh:
+        jobs = [_job(suite, part) for part in fresh.values()]
+        what = f"{len(jobs)} archives" if len(jobs) > 1 else jobs[0].target.name
+        size = sum(job.file.size for job in jobs)
+        with suite.console.bytes_progress(f"fetching {what}", size) as progress:
+            transfer.fetch_all(jobs, progress)
+        for job in jobs:
+            name = job.target.name
+            suite.store.place.bring(job.target, place_of(name), job.file.size, job.file.sha256)
+    return [f"{part.name}: {_fetched(part)}" for part in todo.parts]
+
+
+def _job(suite: Suite, part: Part) -> transfer.Job:
+    """Return the transfer of a file, which is noted as ours."""
+    target = suite.store.place.landing(place_of(part.name), part.file.sha256)
+    suite.store.remember_fetched(part.name, part.file.sha256)
+    source = source_of(part.artifact, suite.settings)
+    return transfer.Job(source, part.artifact, part.file, target)
+
+
+def _fetched(part: Part) -> str:
+    """Say what was done for a file."""
     if part.there:
-        return f"{name}: there already, reused"
-    target = here.place.landing(place_of(name), digest)
-    here.remember_fetched(name, digest)
-    with suite.console.bytes_progress(f"fetching {name}", part.file.size) as progress:
-        source: Source = source_of(part.artifact, suite.settings)
-        transfer.fetch(source, part.artifact, part.file, target, progress)
-    here.place.bring(target, place_of(name), part.file.size, digest)
-    return f"{name}: fetched, {transfer.size_text(part.file.size)}, SHA-256 verified"
+        return "there already, reused"
+    return f"fetched, {transfer.size_text(part.file.size)}, SHA-256 verified"
 
 
 def _deploy(suite: Suite, todo: Plan, lock: dict[str, Any] | None) -> Stamp:

@@ -253,8 +253,8 @@ def write(path: Path, files: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def test_one_failed_fetch_leaves_the_others(qs: CommandLine, tmp_path: Path) -> None:
-    """When one of three cannot be had, the others stay fetched, and the next init goes on."""
+def test_one_failed_fetch_of_several(qs: CommandLine, tmp_path: Path) -> None:
+    """When one of three cannot be had, nothing wrong takes its name, and the next init goes on."""
     qs.options = ["--set", "use_existing_rmirs=false"]
     (qs.location / "rmir/mine.rmir").unlink()
     names = ["one", "two", "three"]
@@ -265,13 +265,16 @@ def test_one_failed_fetch_leaves_the_others(qs: CommandLine, tmp_path: Path) -> 
         references.append(f"file://{path}#sha256={digest(name)}")
     (tmp_path / "two.rmir").write_bytes(b"0wt")
     qs.options += ["--set", f"models_asr={' '.join(references)}"]
-    assert qs("init").returncode == 9
-    assert (qs.location / "rmir/one.rmir").exists()
+    failed = qs("init")
+    assert failed.returncode == 9
+    assert "two.rmir is not the file that was promised" in failed.stderr
     assert not (qs.location / "rmir/two.rmir").exists()
     (tmp_path / "two.rmir").write_bytes(b"two")
     done = qs("init")
     assert done.returncode == 0, done.stderr
-    assert "one.rmir: there already, reused" in done.stdout
+    fetched = {path.stem for path in (qs.location / "rmir").glob("*.rmir")}
+    assert fetched == set(names)
+    assert "one.rmir: there already, reused" in qs("init").stdout
     (tmp_path / "three.rmir").unlink()
     assert qs("init").returncode == 3
 
