@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -186,22 +187,27 @@ def status(suite: Suite) -> Result:
 
 
 def _served(suite: Suite, running: Running | None) -> Sequence[Model]:
-    """Return the models that the server which runs was started on."""
+    """Return the models that the server which runs was started on, where its stamp can be read."""
     if running is None or not running.generation:
         return ()
-    return suite.store.stamp(running.generation).models
+    with suppress(ArtifactMissingError):
+        return suite.store.stamp(running.generation).models
+    return ()
 
 
 def _health_of(suite: Suite, running: Running | None) -> health.Health:
     """Examine the server that runs, whatever the settings say by now."""
     if running is None:
         return health.Health(health.Check(ok=False, detail="no server runs"))
+    alive = health.Check(ok=True, detail=f"a server runs ({running})")
     if not running.uri:
-        alive = health.Check(ok=True, detail=f"a server runs ({running})")
         unknown = health.Check(ok=False, detail="its start was cut short; start it again")
         return health.Health(alive, unknown)
     path, audio = _recording(suite.settings)
-    stamp = suite.store.stamp(running.generation)
+    try:
+        stamp = suite.store.stamp(running.generation)
+    except ArtifactMissingError as error:
+        return health.Health(alive, health.Check(ok=False, detail=error.message))
     host, _, port = running.uri.rpartition(":")
     uri = reachable(host.strip("[]"), int(port))
     return health.examine(_probe(suite, uri, stamp, path.name, audio))

@@ -16,16 +16,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from typing import TYPE_CHECKING
 
 from quickstart import __version__, log, platforms
-from quickstart.backends import life, ports
+from quickstart.backends import child, life, ports
 from quickstart.backends.base import Running, http_arguments, read_report, service_arguments
 from quickstart.backends.ending import explain
-from quickstart.backends.watching import Watch
 from quickstart.errors import (
     RivaQsError,
     UnsupportedError,
@@ -95,21 +94,12 @@ class Embedded:
         archives = [str(self._store.root / rmir) for rmir in rmirs]
         arguments = ["--report", str(notes), *archives, str(folder / "models")]
         environment = {**_environment(), **({"MODEL_DEPLOY_KEY": key} if key else {})}
-        with subprocess.Popen(
-            [*self._programs.deploy, *arguments],
-            cwd=self._store.root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as child:
-            watch = Watch("riva-deploy", report, self._silence)
-            with _ended_with_us(child):
-                assert child.stdout is not None
-                said = (raw.decode(errors="replace").rstrip() for raw in child.stdout)
-                lines = list(watch.follow(said))
-        if child.returncode:
-            end = explain(child.returncode, lines, "riva-deploy")
+        command = [*self._programs.deploy, *arguments]
+        code, lines = child.run(
+            "riva-deploy", command, self._store.root, environment, report, self._silence
+        )
+        if code:
+            end = explain(code, lines, "riva-deploy")
             raise from_exit_code(end.code, f"the deploy failed: {end.cause}", end.hint)
         return read_report(notes)
 
@@ -259,20 +249,6 @@ def _arguments(spec: ServerSpec, repository: Path) -> list[str]:
         *spec.options,
         *spec.tls,
     ]
-
-
-@contextmanager
-def _ended_with_us(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End a program when we are interrupted, or give it up."""
-    try:
-        yield
-        child.wait()
-    except BaseException:
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(5)
-        child.kill()
-        raise
 
 
 def _rotate(log_file: Path, previous: Path) -> None:

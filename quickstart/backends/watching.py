@@ -48,10 +48,11 @@ class Watch:
                 heard, told = time.monotonic(), 0.0
                 self.report(line)
                 yield line
-            elif silent >= self.patience:
-                raise self._given_up(silent)
             else:
+                # Before it is given up: it may have ended, or who could tell may be away.
                 doing = self.look()
+                if silent >= self.patience:
+                    raise self._given_up(silent)
                 # Told ever more seldom: whoever waits an hour wants no line every ten seconds.
                 if silent >= 2 * told:
                     told = silent

@@ -19,7 +19,7 @@ from quickstart.bundle.manifest import (
     read_manifest,
     refused,
 )
-from quickstart.errors import IntegrityError, RivaQsError
+from quickstart.errors import ArtifactMissingError, IntegrityError, RivaQsError
 from quickstart.lifecycle import Result, outdated
 from quickstart.store import staging
 from quickstart.store.values import File, Stamp, place_of
@@ -46,8 +46,7 @@ def import_bundle(suite: Suite, source: Path, *, dry_run: bool = False) -> Resul
         if suite.store.is_volume:
             fit.check([fit.staged(manifest.size)])
         if dry_run:
-            _check_target(suite, manifest)
-            return _would(suite, source, manifest)
+            return _would(suite, source, manifest, _forecast(suite, manifest))
         with _verified(suite, source, tar, manifest) as (folder, images):
             lines = [*images, *_take_archives(suite.store, manifest, folder)]
             stamp = _take_models(suite.store, manifest, folder)
@@ -100,11 +99,23 @@ def _check_target(suite: Suite, manifest: Manifest) -> None:
     fit.check([fit.copies(here, manifest.size)])
 
 
-def _would(suite: Suite, source: Path, manifest: Manifest) -> Result:
+def _forecast(suite: Suite, manifest: Manifest) -> tuple[str, ...]:
+    """Check a location as an import would; return what can only be said once it is under way."""
+    try:
+        _check_target(suite, manifest)
+    except ArtifactMissingError:
+        # A volume is looked into by an image, which may be what the bundle brings.
+        if not (suite.store.is_volume and manifest.images):
+            raise
+        return (f"look whether all that fits into {suite.store}, once the image is there",)
+    return ()
+
+
+def _would(suite: Suite, source: Path, manifest: Manifest, later: tuple[str, ...]) -> Result:
     """Say what an import would take over."""
     images = {row["member"]: f"the image {row['name']}" for row in manifest.images}
     named = ((images.get(file.name, file.name), file.size) for file in manifest.members)
-    steps = [f"take over {name} ({size_text(size)})" for name, size in named]
+    steps = [*(f"take over {name} ({size_text(size)})" for name, size in named), *later]
     facts = suite.facts("bundle import", dry_run=True, file=str(source), steps=steps)
     return Result(tuple(f"would {step}" for step in steps), facts)
 

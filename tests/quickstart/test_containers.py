@@ -16,6 +16,7 @@ from quickstart.backends import gpu, plan
 from quickstart.backends.base import http_arguments, server_spec
 from quickstart.backends.container import ContainerSpec, Gpu, Mount, run_line
 from quickstart.backends.docker.verdicts import ending
+from quickstart.backends.engine.request import numeric_user
 from quickstart.backends.engine.values import Facts, parse_container, parse_facts
 from quickstart.config import Settings
 from quickstart.errors import UnsupportedError
@@ -115,6 +116,22 @@ def test_specs_are_the_golden_ones(name: str, request: pytest.FixtureRequest) ->
     if request.config.getoption("--write-golden"):
         path.write_text(text.replace(quickstart.__version__, "VERSION"))
     assert path.read_text().replace("VERSION", quickstart.__version__) == text
+
+
+@pytest.mark.parametrize(
+    ("user", "ids"),
+    [
+        ("1000:100", (1000, 100)),
+        ("7", (7, 7)),
+        ("riva:riva", (0, 0)),
+        ("", (0, 0)),
+        ("\u00b2", (0, 0)),
+        ("5:\u00b2", (5, 5)),
+    ],
+)
+def test_a_user_is_ids_or_root(user: str, ids: tuple[int, int]) -> None:
+    """Only what the engine takes for a number is one."""
+    assert numeric_user(user) == ids
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import socket
 import subprocess
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from quickstart.backends import engine, ports
 from quickstart.backends.engine.words import from_words
+from quickstart.errors import NotReadyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +66,64 @@ def listening(path: Path, *, answer: bytes = b"") -> Iterator[str]:
     thread.join(5)
     for each in held:
         each.close()
+
+
+class Slow(ThreadingHTTPServer):
+    """An engine whose container ends after some questions, or that answers none of them."""
+
+    def __init__(self, silences: float) -> None:
+        super().__init__(("127.0.0.1", 0), SlowAnswers)
+        self.silences, self.over = silences, threading.Event()
+
+
+class SlowAnswers(BaseHTTPRequestHandler):
+    server: Slow
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/json") and self.server.silences == math.inf:
+            self.server.over.wait(60)
+        self.answer({"ApiVersion": "1.41", "Arch": "amd64", "Id": "x"})
+
+    def do_POST(self) -> None:
+        self.server.silences -= 1
+        if self.server.silences >= 0:
+            self.server.over.wait(60)
+        self.answer({"StatusCode": 3})
+
+    def answer(self, values: dict[str, object]) -> None:
+        body = json.dumps(values).encode()
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def slow(silences: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with Slow(silences) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        yield
+        server.over.set()
+        server.shutdown()
+
+
+def test_a_container_that_runs_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, its exit code is told, as long as the engine answers."""
+    with slow(2, monkeypatch), closing(engine.connect()) as connected:
+        assert connected.wait("x", patience=1) == 3
+
+
+def test_an_engine_that_stops_answering_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a container of an engine that hangs is told so."""
+    with slow(math.inf, monkeypatch), closing(engine.connect()) as connected:  # noqa: SIM117
+        with pytest.raises(NotReadyError, match="does not answer"):
+            connected.wait("x", patience=1)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -160,6 +161,22 @@ def test_a_server_that_does_not_drain(deployed: CommandLine) -> None:
     assert "alive: no" in deployed("status").stdout
 
 
+def test_the_status_of_a_server_whose_models_are_damaged(deployed: CommandLine) -> None:
+    """It is alive, and what is known of its models is what is wrong with them."""
+    assert deployed("start").returncode == 0
+    (stamp,) = deployed.location.glob("generations/*/stamp.json")
+    whole = stamp.read_bytes()
+    stamp.write_bytes(whole[:20])
+
+    found = deployed("--json", "status")
+
+    assert found.returncode == 6, found.stderr
+    told = json.loads(found.stdout)
+    assert (told["alive"]["ok"], told["ready"], told["models"]) == (True, False, [])
+    assert "no readable stamp" in told["loaded"]["detail"]
+    stamp.write_bytes(whole)
+
+
 def test_interrupting_start_stops_the_server(
     deployed: CommandLine, wait_until: Callable[..., None]
 ) -> None:
@@ -186,6 +203,13 @@ def test_interrupting_init_leaves_what_was_there(
     _, err = begun.communicate(timeout=30)
     assert begun.returncode == 130, err
     assert not list((qs.location / "generations").iterdir())
+
+
+def test_a_deploy_ends_when_its_program_does(qs: CommandLine) -> None:
+    """What the program has left behind may hold its output: nobody waits for that."""
+    done = qs("--set", "deploy_silence_sec=3", "init", STAND_IN_DEPLOY="held")
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_deploy_that_says_nothing_is_ended(qs: CommandLine) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quickstart.backends.engine.images import Images
 from quickstart.backends.engine.request import container_config, numeric_user, secrets_archive
 from quickstart.backends.engine.values import parse_container
-from quickstart.backends.engine.words import PATIENCE
+from quickstart.backends.engine.words import PATIENCE, is_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,10 +54,17 @@ class Containers(Images):
             return parse_container(self.api.inspect_container(name))
         return None
 
-    def wait(self, container: str) -> int:
-        """Wait for a container's end and return its exit code."""
-        with self.doing(f"wait for the container {container}"):
-            code: int = self.api.wait(container, timeout=None)["StatusCode"]
+    def wait(self, container: str, patience: int = PATIENCE) -> int:
+        """Wait for a container's end, and return its exit code.
+
+        Raises:
+            NotReadyError: The engine answers nothing for `patience` seconds, not even whether the
+                container is there.
+        """
+        with self.doing(f"wait for the container {container}"), self.another(patience) as api:
+            while (code := _exit_code(api, container, patience)) is None:
+                # An engine that hangs, and one whose container runs on, are both silent so far.
+                api.inspect_container(container)
         return code
 
     def stop(self, container: str, patience: int) -> None:
@@ -158,3 +165,14 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
         yield from (line.decode(errors="replace").rstrip("\r") for line in lines)
     if rest:
         yield rest.decode(errors="replace")
+
+
+def _exit_code(api: Any, container: str, patience: int) -> int | None:  # noqa: ANN401 - the SDK's
+    """Return a container's exit code, or None where it has not ended after some seconds."""
+    try:
+        code: int = api.wait(container, timeout=patience)["StatusCode"]
+    except OSError as error:
+        if is_late(error):
+            return None
+        raise
+    return code

@@ -69,9 +69,14 @@ def _gpu_options(spec: ContainerSpec) -> dict[str, Any]:
 def numeric_user(user: str) -> tuple[int, int]:
     """Return the ids in `uid:gid`; a name, and no user at all, is taken for root."""
     uid, _, gid = user.partition(":")
-    if not uid.isdigit():
+    if not _is_number(uid):
         return 0, 0
-    return int(uid), int(gid) if gid.isdigit() else int(uid)
+    return int(uid), int(gid) if _is_number(gid) else int(uid)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number to the engine, to which other scripts' digits are letters."""
+    return text.isascii() and text.isdecimal()
 
 
 def secrets_archive(files: Mapping[str, bytes], owner: tuple[int, int]) -> bytes:

@@ -30,7 +30,7 @@ def unreachable(address: str, error: Exception) -> RivaQsError:
             f"no permission to talk to {tried}",
             "sudo usermod -aG docker $USER, then log in again (groups are read at login)",
         )
-    if any(isinstance(cause, TimeoutError) for cause in causes):
+    if is_late(error):
         return NotReadyError(
             f"{tried} accepts connections and does not answer within {PATIENCE} s",
             "look at `systemctl status docker` and `journalctl -u docker`; restart it",
@@ -41,6 +41,11 @@ def unreachable(address: str, error: Exception) -> RivaQsError:
             "install or start Docker, or set DOCKER_HOST; backend=embedded needs none",
         )
     return UnsupportedError(f"cannot talk to {tried}: {error}", "check DOCKER_HOST")
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether an error says that no answer came in time."""
+    return any(isinstance(cause, TimeoutError) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

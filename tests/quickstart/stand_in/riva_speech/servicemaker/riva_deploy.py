@@ -5,6 +5,7 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,9 @@ def main() -> None:
     rows = [model_of(archive, repository) for archive in archives]
     if fault == "hang":
         time.sleep(600)
+    if fault == "held":
+        # Holds this program's output, and outlives it.
+        subprocess.Popen(["sleep", "60"])
     if fault == "lie":
         (repository / str(rows[0]["directories"][0])).rename(repository / "elsewhere")  # type: ignore[index]
     if fault != "silent":
