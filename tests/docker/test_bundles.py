@@ -82,6 +82,8 @@ def test_a_volume_needs_no_image_before_its_bundle(volume: Place, speech: str, n
     volume.ok("clean", "--yes")
     docker("rmi", name)
     assert name in volume.fails(3, "init")
+    docker("volume", "create", volume.name)
+    assert "once the image is there" in volume.ok("bundle", "import", "--dry-run", "all.bundle")
     volume.ok("bundle", "import", "all.bundle")
     assert SAID in volume.ok("start")
     volume.ok("stop")
