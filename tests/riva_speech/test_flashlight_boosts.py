@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from riva_speech.asr.ctc import read
 from riva_speech.asr.decoder_config import FlashlightConfig
 from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.flashlight_boosts import Recent, boosted
 from riva_speech.asr.options import Boost
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
@@ -60,6 +63,40 @@ def heard(
         decoder.accept(read(decoding, decoder, row[np.newaxis]))
         decoder.best()
     return [hypothesis.text for hypothesis in decoder.end(count)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20))), st.integers(1, 8))
+def test_what_was_last_asked_for_is_remembered(calls: list[tuple[bool, int]], most: int) -> None:
+    """The last keys that were kept or found are there with their values, and few others are."""
+    recent: Recent[int, int] = Recent(most)
+    known: dict[int, int] = {}
+    for value, (keeps, key) in enumerate(calls):
+        if keeps:
+            recent.keep(key, value)
+            known[key] = value
+        elif (found := recent.recall(key)) is None:
+            assert key not in list(known)[-most:]
+            continue
+        else:
+            assert found == known[key]
+        # The one that was used last stands last.
+        known[key] = known.pop(key)
+        assert len(recent) <= 2 * most
+
+
+def test_a_forgotten_state_is_a_beginning() -> None:
+    """A search that comes back to what was long forgotten goes on, as if nothing had been said."""
+    config = FlashlightConfig()
+    decoding = FlashlightDecoding(PIECES, config, Lexicon(SPELLINGS[PIECES]), None)
+    model = boosted(decoding, decoding._setting, (Boost("a b", 5.0),)).model
+    first = model.start(False)  # noqa: FBT003 - flashlight's own signature
+    after, gain = model.score(first, 0)
+    _, again = model.score(type(first)(), 0)
+    _, finish = model.finish(type(first)())
+
+    assert gain == again
+    assert finish == model.finish(first)[1]
+    assert after is not first
 
 
 A_OR_B = ({"▁a": 0.6, "▁b": 0.38}, {"": 0.99})

@@ -6,7 +6,7 @@ Only requests that boost phrases come here, for flashlight then asks Python for 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from flashlight.lib.text.decoder import LM, LMState
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.flashlight import FlashlightDecoding
     from riva_speech.asr.options import Boost
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+# Some seconds of speech ask for as many states of a wide beam; each takes half a kilobyte.
+_MOST_STATES = 1 << 15
 
 
 def boosted(decoding: FlashlightDecoding, plain: Setting, boosts: tuple[Boost, ...]) -> Setting:
@@ -100,8 +107,40 @@ def _with_model(plain: Setting, walk: Walk, units: Mapping[int, int], unknown: i
     return Setting(model, plain.trie, plain.words, weight)
 
 
+class Recent(Generic[_Key, _Value]):
+    """Remembers what was used last: at least ``most`` entries, and at most twice as many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._young: dict[_Key, _Value] = {}
+        self._old: dict[_Key, _Value] = {}
+
+    def __len__(self) -> int:
+        """Return how many entries are remembered."""
+        return len(self._young.keys() | self._old.keys())
+
+    def keep(self, key: _Key, value: _Value) -> None:
+        """Remember a value, and forget what has not been asked for for long."""
+        self._young[key] = value
+        if len(self._young) >= self._most:
+            self._young, self._old = {}, self._young
+
+    def recall(self, key: _Key) -> _Value | None:
+        """Return the value of a key; None where it is forgotten."""
+        if (found := self._young.get(key)) is not None:
+            return found
+        if (found := self._old.get(key)) is not None:
+            self.keep(key, found)
+        return found
+
+
 class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
-    """A language model with phrases. It remembers the states of one stream."""
+    """A language model with phrases. It remembers the states of one stream.
+
+    Flashlight does not say when it drops a state. Those in its beam are asked for again and again,
+    so the others are forgotten after a while; should one of them come back, it is taken for a
+    beginning.
+    """
 
     def __init__(
         self,
@@ -124,7 +163,8 @@ class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
         super().__init__()
         self._parts = (model, walk, units, unknown, weights)
         self._model, self._walk, self._units, self._unknown, (self._own, self._weight) = self._parts
-        self._states: dict[Any, tuple[Any, int]] = {}
+        self._states: Recent[Any, tuple[Any, int]] = Recent(_MOST_STATES)
+        self._first: tuple[Any, int] = (None, walk.node)
 
     def own(self) -> BoostedModel:
         """Return the same model for another stream."""
@@ -133,23 +173,25 @@ class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
     def start(self, start_with_nothing: bool) -> Any:  # noqa: ANN401, FBT001 - flashlight's own signature
         """Return the state before the first word."""
         state = LMState()
-        self._states = {state: (self._model.start(start_with_nothing), self._walk.node)}
+        self._first = (self._model.start(start_with_nothing), self._walk.node)
+        self._states = Recent(_MOST_STATES)
+        self._states.keep(state, self._first)
         return state
 
     def score(self, state: Any, unit: int) -> tuple[Any, float]:  # noqa: ANN401 - as above
         """Return the state behind a word, and what the word is worth."""
-        inner, node = self._states[state]
+        inner, node = self._states.recall(state) or self._first
         after, score = self._model.score(inner, min(unit, self._unknown))
         following, gains = self._walk.graph.row(node)
         place = self._units.get(unit, len(gains) - 1) if self._units else unit
         behind = state.child(unit)
-        self._states[behind] = (after, int(following[place]))
+        self._states.keep(behind, (after, int(following[place])))
         return behind, self._own * score + float(gains[place]) / self._weight
 
     def finish(self, state: Any) -> tuple[Any, float]:  # noqa: ANN401 - as above
         """Return the state behind the last word, and what the end is worth."""
-        inner, node = self._states[state]
+        inner, node = self._states.recall(state) or self._first
         after, score = self._model.finish(inner)
         behind = state.child(-1)
-        self._states[behind] = (after, node)
+        self._states.keep(behind, (after, node))
         return behind, self._own * score + self._walk.graph.final(node) / self._weight
