@@ -25,8 +25,8 @@ def real(bare: CommandLine, free_port: int) -> CommandLine:
     """The command line with the real engine, and a model of some file that must be fetched."""
     bare.environment["PYTHONPATH"] = os.pathsep.join([str(INSTALLED), str(INSTALLED / "images")])
     (bare.folder / "config.env").write_text(
-        f"riva_model_loc=./models-here\nbackend=embedded\nriva_speech_api_port={free_port}\n"
-        f"readiness_audio={SAMPLE}\n"
+        f"riva_model_loc=./models-here\nbackend=embedded\nreadiness_audio={SAMPLE}\n"
+        f"riva_speech_api_port={free_port}\nriva_speech_api_http_port=0\n"
     )
     return bare
 
