@@ -98,7 +98,7 @@ def test_an_interrupt_with_nothing_arrived_leaves_nothing(
     child = fetching.start(target)
     wait_until(lambda: ngc.asked("/blob/"))
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=10)
+    child.communicate(timeout=100)
     assert child.returncode == 130
     assert not list(target.parent.glob("a.rmir*"))
 

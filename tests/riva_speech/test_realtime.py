@@ -108,9 +108,9 @@ def test_a_forced_end_of_the_official_client_is_heard(address: str, digits_sampl
 
 def session_of(socket: ClientConnection, **values: object) -> dict[str, Any]:
     """Begin a dialogue with these values of the session, and return the server's answer."""
-    assert json.loads(socket.recv(10))["type"] == "conversation.created"
+    assert json.loads(socket.recv(60))["type"] == "conversation.created"
     socket.send(json.dumps({"type": "transcription_session.update", "session": values}))
-    return dict(json.loads(socket.recv(10)))
+    return dict(json.loads(socket.recv(60)))
 
 
 def append(socket: ClientConnection, audio: bytes, **values: object) -> None:
@@ -128,7 +128,8 @@ def open_socket(
     query: str = "?intent=transcription",
     subprotocols: list[Subprotocol] | None = None,
 ) -> ClientConnection:
-    return connect(f"ws://{address}/v1/realtime{query}", subprotocols=subprotocols)
+    url = f"ws://{address}/v1/realtime{query}"
+    return connect(url, subprotocols=subprotocols, open_timeout=60)
 
 
 def test_a_dialogue_tells_deltas_utterances_and_the_whole(
@@ -239,7 +240,7 @@ def test_sockets_count_as_requests(tiny_repository: Path) -> None:
 
         assert [event["type"] for event in events] == ["conversation.created", "error"]
         assert "limit of 1" in events[1]["error"]["message"]
-        assert eventually(is_served, seconds=20)
+        assert eventually(is_served, seconds=60)
 
 
 def eventually(check: Callable[[], bool], seconds: float) -> bool:

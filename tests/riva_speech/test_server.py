@@ -290,7 +290,7 @@ def test_a_full_server_refuses_at_once(tiny_repository: Path) -> None:
     """Above its limit a server answers RESOURCE_EXHAUSTED, and serves again once there is room."""
     with serving(tiny_repository, "--max_requests=1") as (uri, _):
         asr = riva.client.ASRService(riva.client.Auth(uri=uri))
-        held = hold_a_stream(asr)
+        held = hold_a_stream(asr, 300)
 
         code, text = refusal(lambda: asr.offline_recognize(wav(SAMPLES), config()))
         held.cancel()
@@ -299,21 +299,21 @@ def test_a_full_server_refuses_at_once(tiny_repository: Path) -> None:
         assert eventually(lambda: bool(asr.offline_recognize(wav(SAMPLES), config()).results))
 
 
-def hold_a_stream(asr: riva.client.ASRService) -> grpc.Call:
+def hold_a_stream(asr: riva.client.ASRService, seconds: float) -> grpc.Call:
     """Open a stream, see it answered once, and leave it open."""
 
     def requests() -> Iterator[riva_asr_pb2.StreamingRecognizeRequest]:
         streaming = riva_asr_pb2.StreamingRecognitionConfig(config=config())
         yield riva_asr_pb2.StreamingRecognizeRequest(streaming_config=streaming)
         yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=wav(SAMPLES))
-        time.sleep(3)
+        time.sleep(seconds)
 
     call = asr.stub.StreamingRecognize(requests())
     next(call)
     return call
 
 
-def eventually(check: object, seconds: float = 5) -> bool:
+def eventually(check: object, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -325,15 +325,15 @@ def eventually(check: object, seconds: float = 5) -> bool:
 
 def test_sigterm_lets_running_streams_end(tiny_repository: Path) -> None:
     """A server that is told to stop answers what has begun, then ends with 0."""
-    with serving(tiny_repository) as (uri, process):
+    with serving(tiny_repository, "--drain_timeout=100") as (uri, process):
         asr = riva.client.ASRService(riva.client.Auth(uri=uri))
-        call = hold_a_stream(asr)
+        call = hold_a_stream(asr, 3)
 
         process.send_signal(signal.SIGTERM)
         responses = list(call)
 
         assert responses[-1].results[0].is_final
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=100) == 0
 
 
 def test_a_taken_port_is_exit_7(tiny_repository: Path, uri: str) -> None:
@@ -392,7 +392,7 @@ def test_the_log_has_a_line_a_request_and_no_words(tiny_repository: Path) -> Non
         asr = riva.client.ASRService(riva.client.Auth(uri=uri))
         text = asr.offline_recognize(wav(SAMPLES), config()).results[0].alternatives[0].transcript
         process.terminate()
-        log = process.communicate(timeout=20)[1]
+        log = process.communicate(timeout=100)[1]
 
     assert "Riva server is ready..." in log
     assert "Recognize model=tiny-offline audio=3.300s took=" in log
