@@ -45,6 +45,9 @@ def export(suite: Suite, target: Path, what: Sequence[str], *, force: bool = Fal
     wanted = _kinds(suite, what)
     if target.exists() and not force:
         raise UsageError(f"{target} is there already", "choose another name, or pass --force")
+    if not target.absolute().parent.is_dir():
+        hint = "make it, or choose another place"
+        raise UsageError(f"there is no folder {target.parent} for the bundle", hint)
     with suite.store.locked("bundle export"), _spool(target) as spool:
         manifest, members = _content(suite, wanted, Path(spool))
         if not members:

@@ -48,6 +48,9 @@ class Manifest:
 @contextmanager
 def opened(source: Path) -> Iterator[tarfile.TarFile]:
     """Give a bundle as a tar, which is never a compressed one."""
+    if not source.is_file():
+        hint = "name the file that riva-qs bundle export made"
+        raise UsageError(f"there is no file {source}", hint)
     with _told(source, *_BAD_HEADERS):
         tar = tarfile.open(source, "r:")  # noqa: SIM115 - closed below
     with tar, _told(source, tarfile.TarError):

@@ -92,6 +92,13 @@ def test_there_must_be_something_to_export(qs: CommandLine) -> None:
     assert not list(qs.folder.glob("x*"))
 
 
+def test_a_bundle_needs_its_folder(qs: CommandLine) -> None:
+    """A place that does not exist is told before anything is read."""
+    done = qs("bundle", "export", "nowhere/x.bundle")
+    assert done.returncode == 2
+    assert "there is no folder nowhere for the bundle" in done.stderr
+
+
 def test_damage_is_not_exported(qs: CommandLine) -> None:
     """A deployed file that changed stops an export, which leaves no file behind."""
     qs("init")
@@ -237,5 +244,7 @@ def test_what_is_no_bundle(qs: CommandLine) -> None:
     """A file that is no tar, or a compressed one, or none at all, is told plainly."""
     (qs.folder / "x").write_bytes(b"hello" * 1000)
     assert qs("bundle", "import", "x").returncode == 9
-    assert qs("bundle", "import", "nowhere").returncode == 1
-    assert qs("bundle", "import", ".").returncode == 1
+    for wrong in ("nowhere", "."):
+        done = qs("bundle", "import", wrong)
+        assert done.returncode == 2
+        assert "name the file that riva-qs bundle export made" in done.stderr
