@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -86,21 +84,15 @@ def test_a_last_line_without_an_end_is_shown(path: Path) -> None:
 
 def test_following_shows_what_comes_and_ends_with_the_server(path: Path) -> None:
     """A followed log yields whole lines as they come, and ends after the last one."""
-    alive = threading.Event()
-    alive.set()
+    parts = ["fir", "st\nsec", "ond\n"]
 
-    def write() -> None:
+    def alive() -> bool:
+        """Write the next part, as a server does that lives as long as it has any."""
         with path.open("a") as sink:
-            for part in ("fir", "st\nsec", "ond\n"):
-                time.sleep(0.05)
-                sink.write(part)
-                sink.flush()
-        alive.clear()
+            sink.write(parts.pop(0))
+        return bool(parts)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    lines = list(log.show(path, LogQuery(tail=0, follow=True), alive.is_set))
-    writer.join()
+    lines = list(log.show(path, LogQuery(tail=0, follow=True), alive))
     assert lines == ["first", "second"]
 
 

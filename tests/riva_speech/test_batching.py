@@ -162,7 +162,7 @@ def test_what_is_unavailable_is_not_tried_one_by_one() -> None:
         runs.append(len(items))
         raise UnavailableError("the server is away")
 
-    batcher: Batcher[int, int] = Batcher(away, BatchLimits(delay=0.2, max_batch=5))
+    batcher: Batcher[int, int] = Batcher(away, BatchLimits(delay=SECONDS, max_batch=5))
     futures = [batcher.submit(item) for item in range(5)]
 
     for future in futures:
@@ -259,6 +259,9 @@ def test_closing_fails_what_waits() -> None:
         waiting = batcher.submit(1)
         closer = threading.Thread(target=batcher.close)
         closer.start()
+        until = time.monotonic() + SECONDS
+        while not batcher._closed and time.monotonic() < until:
+            time.sleep(0.01)
         gate.open()
         closer.join(SECONDS)
 
@@ -271,11 +274,15 @@ def test_closing_fails_what_waits() -> None:
 def test_a_dead_thread_is_an_error_for_all() -> None:
     """Whatever ends the thread, those in the run, those behind it and later ones are told."""
 
+    all_wait = threading.Event()
+
     def die(items: Sequence[int]) -> list[int]:
+        all_wait.wait(SECONDS)
         raise SystemExit(len(items))
 
-    batcher: Batcher[int, int] = Batcher(die, BatchLimits(max_batch=1, delay=0.1))
+    batcher: Batcher[int, int] = Batcher(die, BatchLimits(max_batch=1))
     futures = [batcher.submit(item) for item in (1, 2)]
+    all_wait.set()
 
     for future in futures:
         with pytest.raises(BatcherClosedError, match="has died: SystemExit"):
