@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.english.leaks import Heldout
-from recipes.english.texts import REFUSED_SOURCES, read_sentences
+from recipes.english.texts import REFUSED_SOURCES, read_sentences, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,8 +60,15 @@ def vocabulary(lines: Iterable[str], least: int) -> list[str]:
     ]
 
 
-def write_text(options: argparse.Namespace) -> None:
-    """Write the text to learn from, the text to measure on, and the words.
+def other_words(path: Path, known: Iterable[str]) -> list[str]:
+    """Return the words of a list, one a line, in lower case, that are not known yet."""
+    listed = dict.fromkeys(line.strip().lower() for line in path.read_text("utf-8").splitlines())
+    fit = (word for word in listed if spoken(word) == word and len(word) > 1)
+    return sorted(set(fit).difference(known))
+
+
+def gather(options: argparse.Namespace) -> tuple[list[str], set[str]]:
+    """Return the lines that may be learnt from, and which of them count twice.
 
     What the development lists say is left out, and so is what the recordings say that weights are
     tuned on, from wherever it comes.
@@ -72,16 +79,22 @@ def write_text(options: argparse.Namespace) -> None:
     held = Heldout.of([*unheard, *(text for name, text in said if name in tuned_on)])
     sentences = [s for s in read_sentences(options.sentences) if s.source not in REFUSED_SOURCES]
     read = [text for _, text in said]
-    wanted = {s.spoken for s in sentences if s.source in options.twice}.union(read)
-    lines = permitted([*(sentence.spoken for sentence in sentences), *read], held)
+    twice = {s.spoken for s in sentences if s.source in options.twice}.union(read)
+    return permitted([*(sentence.spoken for sentence in sentences), *read], held), twice
+
+
+def write_text(options: argparse.Namespace) -> None:
+    """Write the text to learn from, the text to measure on, and the words."""
+    lines, twice = gather(options)
     kept = [line for line in lines if not is_held_out(line)]
     options.folder.mkdir(parents=True, exist_ok=True)
-    _write(options.folder / TEXT, [line for one in kept for line in [one] * (1 + (one in wanted))])
+    _write(options.folder / TEXT, [line for one in kept for line in [one] * (1 + (one in twice))])
     _write(options.folder / HELD_OUT, [line for line in lines if is_held_out(line)])
     words = vocabulary(kept, options.least)
-    _write(options.folder / WORDS, words)
+    more = other_words(options.words, words) if options.words else []
+    _write(options.folder / WORDS, [*words, *more])
     total = sum(len(line.split()) for line in kept)
-    print(f"{len(kept)} sentences, {total} words, {len(words)} of them different")
+    print(f"{len(kept)} sentences, {total} words, {len(words)} different; {len(more)} others")
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -120,6 +133,7 @@ def parse() -> argparse.Namespace:
     text.add_argument("--exclude", type=Path, nargs="+", required=True, help="development lists")
     text.add_argument("--twice", nargs="*", default=READ_SPEECH, help="sources that count twice")
     text.add_argument("--least", type=int, default=1, help="how often a word must be said")
+    text.add_argument("--words", type=Path, help="more words, that the text lacks, one a line")
     model = steps.add_parser("train", help="make the model of them")
     model.set_defaults(run=train)
     model.add_argument("folder", type=Path, help="where the text lies")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +22,7 @@ from recipes.english.shards import read_shard, to_int16, write_shard
 from recipes.english.texts import readable, spoken
 from support.audio import babble
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 HELD = "the quick brown fox jumps over the lazy dog"
 
 
@@ -88,6 +92,43 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
     assert np.array_equal(shard.samples, np.concatenate([samples for _, samples in said]))
     assert hours == pytest.approx(1.2 / 3600, rel=0.01)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npy"]
+
+
+def test_text_for_the_language_model_is_permitted(tmp_path: Path) -> None:
+    """Nothing held out or share-alike is in it, read speech counts twice, listed words are last."""
+    sentences = {"clinc150": "Yes.", "slurp": "oh yes", "clinc_wiki_sents": "share me alike"}
+    sentences |= {"ljspeech_text": "Read aloud.", "libritts_text": "tune on it"}
+    with gzip.open(tmp_path / "sentences.gz", "wt") as text:
+        text.writelines(f"{source}\t{sentence}\n" for source, sentence in sentences.items())
+    said = {"train": ["tune on it", "spoken once"], "dev": ["yes"]}
+    for name, texts in said.items():
+        rows = ({"audio_filepath": f"{i}", "text": one} for i, one in enumerate(texts))
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "apart").write_text("0\n")
+    (tmp_path / "listed").write_text("Aloud\nzebra's\nx\nr2d2\n")
+    options = [
+        "--transcripts",
+        "train",
+        "--held-out",
+        "apart",
+        "--exclude",
+        "dev",
+        "--words",
+        "listed",
+    ]
+    command = [sys.executable, "-m", "recipes.english.language_model", "text", "lm"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "images")])
+    subprocess.run(
+        [*command, "sentences.gz", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=True,
+    )
+    lines = Counter((tmp_path / "lm" / "text.txt").read_text().splitlines())
+    assert lines == {"oh yes": 1, "read aloud": 2, "spoken once": 2}
+    words = (tmp_path / "lm" / "words.txt").read_text().split()
+    assert words[-1] == "zebra's"
+    assert sorted(words[:-1]) == ["aloud", "oh", "once", "read", "spoken", "yes"]
 
 
 @pytest.mark.nemo
