@@ -1,4 +1,7 @@
-"""The lock of a model location: held through a descriptor, so it falls with its holder."""
+"""Locks in files: held through a descriptor, so each falls with its holder.
+
+`take` is that of a model location.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +33,46 @@ def take(path: Path, verb: str, pid: int, patience: float) -> int:
     return descriptor
 
 
-def _take(path: Path, deadline: float) -> int:
-    """Return a descriptor that holds the lock in `path`."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def hold(path: Path, how: int) -> int | None:
+    """Return a descriptor that holds the lock in `path`, which is made where it is not there.
+
+    Args:
+        path: The file of the lock.
+        how: As `fcntl.flock` takes it.
+
+    Returns:
+        None where another holds it, or has removed or replaced the file meanwhile.
+
+    Raises:
+        FileNotFoundError: Its folder is gone.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, how)
             if _is_still(path, descriptor):
                 return descriptor
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise _busy(path) from None
-            time.sleep(0.1)
+    except BaseException:
         os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def wait(path: Path) -> int:
+    """Return a descriptor that holds the lock in `path`, once nobody else does."""
+    while (descriptor := hold(path, fcntl.LOCK_EX)) is None:
+        pass
+    return descriptor
+
+
+def _take(path: Path, deadline: float) -> int:
+    """Return a descriptor that holds the lock in `path`."""
+    while (descriptor := hold(path, fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
+        if time.monotonic() > deadline:
+            raise _busy(path)
+        time.sleep(0.1)
+    return descriptor
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickstart.errors import IntegrityError
+from quickstart.store import locking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def claim(folder: Path) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            descriptor = _locked(folder, fcntl.LOCK_EX)
+            descriptor = locking.hold(folder / _LOCK, fcntl.LOCK_EX)
             if descriptor is not None:
                 return descriptor
 
@@ -59,7 +60,7 @@ def abandoned() -> Iterator[Path]:
     """Yield the folders that nobody holds."""
     for folder in sorted(staging().glob("*")):
         with suppress(FileNotFoundError, NotADirectoryError):
-            descriptor = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = locking.hold(folder / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if descriptor is not None:
                 os.close(descriptor)
                 yield folder
@@ -70,22 +71,6 @@ def drop(folder: Path) -> None:
     if folder.parent != staging():
         raise IntegrityError(f"{folder} is not a staged download")
     with suppress(FileNotFoundError):
-        descriptor = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = locking.hold(folder / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if descriptor is not None:
             release(folder, descriptor)
-
-
-def _locked(folder: Path, how: int) -> int | None:
-    """Return a descriptor that holds a folder; None when another holds it, or it was replaced."""
-    path = folder / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        with suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(descriptor, how)
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

@@ -9,13 +9,14 @@ alone.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from quickstart.store import locking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,24 +152,8 @@ class Partial:
 @contextmanager
 def held(target: Path, file: SourceFile, step: int) -> Iterator[Partial]:
     """Give the `.partial` file of a target, as soon as no other process or thread has it."""
-    partial = Partial(target, file, step, _locked(beside(target, PARTIAL)))
+    partial = Partial(target, file, step, locking.wait(beside(target, PARTIAL)))
     try:
         yield partial
     finally:
         partial.close()
-
-
-def _locked(path: Path) -> int:
-    """Return a descriptor of the file at a path, held against everybody else."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # It got its name, or was removed, while we waited for it.
-        os.close(descriptor)

@@ -41,11 +41,12 @@ def journaled(target: Path) -> int:
 
 
 def settle(ngc: Ngc) -> None:
-    """Wait until the server has noticed that its clients are gone."""
-    before = -1
-    while before != ngc.sent["a.rmir"]:
-        before = ngc.sent["a.rmir"]
-        time.sleep(0.3)
+    """Wait until the server has noticed that its clients are gone: it sends no more for a while."""
+    before, quiet = -1, 0
+    while quiet < 5:
+        now = ngc.sent["a.rmir"]
+        before, quiet = now, quiet + 1 if now == before else 0
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("enough", [1, 11, 37])

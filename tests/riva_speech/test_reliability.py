@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SAMPLES = babble(1.2)
-SECONDS = 60
+SECONDS = 120
 GROWTH = 1.05
 LOADS = 4
 # What a request may be told that is no answer: everything else would be a fault of the server.
