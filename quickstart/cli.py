@@ -35,7 +35,6 @@ app.add_typer(store_app)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 # What Typer raises for a wrong command line: its own class, or in older versions Click's.
 _TYPERS_OWN: Any = typer.BadParameter.__mro__[-4]
 
@@ -308,8 +307,6 @@ def main() -> NoReturn:
     from quickstart.console import print_anything
 
     print_anything()
-    # Looking for garbage while modules are imported finds none, and costs a tenth of a start.
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     signal.signal(signal.SIGTERM, _terminated)
     arguments = sys.argv[1:] or ["--help"]
     _session.json = "--json" in arguments

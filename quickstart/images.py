@@ -83,13 +83,10 @@ def build(
         raise RivaQsError(f"the build ended well, and there is no image {wanted['tag']}")
     lines = (f"built {made.name} ({made.platform}, {size_text(made.size)})",)
     facts = {**data, "id": made.id, "platform": made.platform, "size": made.size}
-    return Result(
-        lines,
-        facts,
-        f"next: riva-qs --set backend=docker --set image_speech_api={made.name} init"
-        if tag
-        else "next: riva-qs --set backend=docker init",
-    )
+    # Only one image of an architecture is found without being named.
+    named = made.name != plan.default_image(engine.architecture)
+    option = f" --set image_speech_api={made.name}" if named else ""
+    return Result(lines, facts, f"next: riva-qs --set backend=docker{option} init")
 
 
 def listing() -> Result:

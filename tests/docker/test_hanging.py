@@ -105,6 +105,21 @@ def test_a_start_that_is_slow(deployed: Place) -> None:
         assert "(started)" in said
 
 
+def test_an_interrupted_start_leaves_all_as_it_was(serving: Place) -> None:
+    """Ctrl-C between two servers gives the one before its name again, and nothing is left over."""
+    serving.ok("stop")
+    before = serving.inspect()["Id"]
+    with door(serving, HELD):
+        start = serving.popen("start")
+        lines_until(start, "stuck in the state Created")
+        start.send_signal(signal.SIGINT)
+        _, rest = start.communicate(timeout=120)
+    assert start.returncode == 130, rest
+    assert serving.inspect()["Id"] == before
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={serving.name}-before")
+    serving.ok("start")
+
+
 def test_a_start_that_never_comes(
     place: Place, speech: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,14 @@ def test_help_imports_nothing_heavy(bare: CommandLine) -> None:
     assert not imported & HEAVY
 
 
+def test_an_interrupt_comes_before_anything_is_imported(bare: CommandLine, tmp_path: Path) -> None:
+    """Ctrl-C in the first moments ends with 130 and a sentence, as it does later."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    bare.environment["PYTHONPATH"] = f"{tmp_path}:{bare.environment.get('PYTHONPATH', '')}"
+    done = bare("status")
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 def test_help_names_every_verb(bare: CommandLine) -> None:
     """Help, asked for or not, lists the verbs on stdout."""
     for arguments in ([], ["--help"]):

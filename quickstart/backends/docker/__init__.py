@@ -111,14 +111,15 @@ class Docker:
             UnsupportedError: The engine cannot give it a GPU.
         """
         container = self._spec(spec)
-        before = self._names.set_aside()
+        before = self._names.ended_server()
         secrets = self._secrets(container)
         digest = container.digest(self._premises.image.id, secrets)
         try:
+            if before:
+                self._names.set_aside(before)
             self._engine.create(container, secrets, **{f"{plan.LABEL}.spec": digest})
             start(self._engine, container.name, report)
         except BaseException as error:
-            self._engine.remove(container.name)
             self._put_back(before)
             if isinstance(error, OutOfResourceError):
                 raise self._port_error(spec, error) from error
@@ -200,9 +201,8 @@ class Docker:
         self._names.remove()
 
     def _put_back(self, before: str) -> None:
-        """Give a container its name again; a server that we have stopped for another one runs."""
-        if before:
-            self._engine.rename(before, self._name)
+        """Let all be as before; a server that we have stopped for another one runs again."""
+        self._names.put_back(before)
         if before and self._has_stopped:
             self._engine.start(before)
 

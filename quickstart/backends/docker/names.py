@@ -50,8 +50,8 @@ class Names:
         self._kept.mkdir(parents=True, exist_ok=True)
         return self._kept / name
 
-    def set_aside(self) -> str:
-        """Give the server's container that ended another name; return its id, empty for none.
+    def ended_server(self) -> str:
+        """Return the id of the server's container that ended, empty for none, and keep its log.
 
         Raises:
             RivaQsError: It runs, or is somebody else's.
@@ -61,9 +61,23 @@ class Names:
             return ""
         with self.log("previous.log").open("w", encoding="utf-8") as kept:
             kept.writelines(f"{line}\n" for line in self.engine.logs(container.id))
-        self.engine.remove(self.before)
-        self.engine.rename(container.id, self.before)
         return container.id
+
+    def set_aside(self, ended: str) -> None:
+        """Give the server's container that ended another name, so that a new one can have it."""
+        self.engine.remove(self.before)
+        self.engine.rename(ended, self.before)
+
+    def put_back(self, ended: str) -> None:
+        """Remove what took the name of the container that ended, which gets it again.
+
+        It holds at whatever moment the work was cut off, so nothing is taken for granted.
+        """
+        newer = self.engine.container(self.server)
+        if newer is not None and newer.id != ended and is_ours(newer):
+            self.engine.remove(newer.id)
+        if ended and (newer is None or newer.id != ended):
+            self.engine.rename(ended, self.server)
 
     def make_room(self) -> None:
         """Remove the container of a deploy that ended, or that was left alone.

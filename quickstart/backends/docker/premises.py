@@ -40,18 +40,30 @@ class Premises:
         """The image, checked to be there and to run on this machine."""
         image = self.engine.image(self.image_name)
         if image is None:
-            hint = "riva-qs image build makes it"
-            if self.settings.image == "riva":
-                hint = "riva-qs init pulls it"
             where = f"the Docker Engine at {self.engine.address}"
-            raise ArtifactMissingError(f"{where} has no image {self.image_name}", hint)
-        wanted = f"linux/{self.engine.architecture}"
-        if image.platform != wanted:
+            message = f"{where} has no image {self.image_name}"
+            raise ArtifactMissingError(message, self._source())
+        if image.platform != self._platform:
+            wrong = f"the image {image.name} is for {image.platform}"
             raise UnsupportedError(
-                f"the image {image.name} is for {image.platform}, and this machine is {wanted}",
+                f"{wrong}, and this machine is {self._platform}",
                 "set image_speech_api to one that fits, or make it: riva-qs image build",
             )
         return image
+
+    @property
+    def _platform(self) -> str:
+        """The platform that images must be for."""
+        return f"linux/{self.engine.architecture}"
+
+    def _source(self) -> str:
+        """Return where an image that is missing comes from, or which others are there."""
+        if self.settings.image == "riva":
+            return "riva-qs init pulls it"
+        others = self.engine.images(f"{plan.LABEL}.variant")
+        there = ", ".join(sorted(i.name for i in others if i.platform == self._platform))
+        makes = "riva-qs image build makes it"
+        return f"{makes}; or set image_speech_api to one that is there: {there}" if there else makes
 
     @cached_property
     def gpu(self) -> tuple[Gpu, str]:

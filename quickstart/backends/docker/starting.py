@@ -50,6 +50,8 @@ def _stuck(engine: Engine, name: str) -> str:
     container = engine.container(name)
     if container is None:
         return f"the container {name} is gone"
-    why = container.error or "the engine does not say why"
     state = container.status.capitalize()
+    if container.status != "created":
+        return f"the engine does not say that it started {container.name}, whose state is {state}"
+    why = container.error or "the engine does not say why"
     return f"the container {container.name} is stuck in the state {state}: {why}"
