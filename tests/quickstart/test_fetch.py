@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.ngc import PERSONAL, Fault, Model
+
 if TYPE_CHECKING:
+    from support.ngc import Ngc
+
     from .conftest import CommandLine, Package
 
 
@@ -21,6 +25,25 @@ def test_init_fetches_once(qs: CommandLine) -> None:
     assert "test.rmir: there already, reused" in again
     assert "unchanged, reused" in again
     assert (qs.location / "rmir" / "test.rmir").read_bytes() == b"version one"
+
+
+@pytest.mark.usefixtures("package")
+def test_several_archives_of_ngc(qs: CommandLine, ngc: Ngc) -> None:
+    """Each of several comes once and whole, whatever happens to one of them on the way."""
+    data = {name: name.encode() * 5000 for name in ("one", "two", "three")}
+    models = [Model({f"{name}.rmir": text}, name=f"rmir_{name}") for name, text in data.items()]
+    for model in models:
+        ngc.offer(model)
+    ngc.fail(Fault("cut", path="two", value=1000), Fault("status", path="one", value=503))
+    qs.options += ["--set", f"models_asr={' '.join(model.target for model in models)}"]
+    done = qs("init", **ngc.environment, NGC_API_KEY=PERSONAL)
+    assert done.returncode == 0, done.stderr
+    rmir = qs.location / "rmir"
+    assert {path.stem: path.read_bytes() for path in rmir.glob("*.rmir")} == data
+    assert {name.removesuffix(".rmir"): sent for name, sent in ngc.sent.items()} == {
+        name: len(text) for name, text in data.items()
+    }
+    assert PERSONAL not in done.stdout + done.stderr
 
 
 def test_a_model_is_replaced_by_data_alone(qs: CommandLine, package: Package) -> None:
