@@ -9,12 +9,15 @@ import socket
 import subprocess
 import threading
 from contextlib import closing, contextmanager, suppress
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
 from quickstart.backends import engine, ports
+from quickstart.backends.engine.connection import Connection
 from quickstart.backends.engine.words import from_words
 from quickstart.errors import NotReadyError
 
@@ -199,6 +202,8 @@ def test_nonsense_in_docker_host(qs_docker: CommandLine) -> None:
         ("unknown or invalid runtime name: nvidia", 5, "container_gpu_access"),
         ("invoking the NVIDIA Container Runtime Hook directly is not supported", 5, "gpus_to_use"),
         ("exec /opt/riva/bin/x: exec format error", 5, "architecture"),
+        ('exec: "start-riva": executable file not found in $PATH', 3, "image_speech_api"),
+        ("Minimum memory limit allowed is 6MB", 2, "container_memory"),
         ("Get https://nvcr.io/v2/: unauthorized: authentication required", 4, "NGC_API_KEY"),
         ("dial tcp: lookup nvcr.io: no such host", 1, "DNS"),
         ("manifest unknown: manifest unknown", 3, "check the name"),
@@ -211,6 +216,13 @@ def test_an_engines_words_have_a_meaning(words: str, code: int, hint: str) -> No
     assert error.code == code
     assert words in error.message
     assert hint in error.hint
+
+
+def test_a_stream_that_breaks_is_an_engine_that_went_away() -> None:
+    """What the SDK lets through while it reads a build's or a pull's log is exit code 6."""
+    connection = Connection(None, "unix:///x.sock", "amd64")
+    with pytest.raises(NotReadyError, match="broke the connection off"), connection.doing("build"):
+        raise ProtocolError("Connection broken", IncompleteRead(b""))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ IMPORTERS = {
     "grpc": {"bench/wire.py", "client.py"},
     "riva": {"bench/wire.py", "client.py"},
     "requests": {"sources/network.py", "sources/failures.py"},
-    "urllib3": {"sources/network.py", "sources/failures.py"},
+    "urllib3": {"backends/engine/connection.py", "sources/network.py", "sources/failures.py"},
     "ngcsdk": {"sources/account.py"},
 }
 

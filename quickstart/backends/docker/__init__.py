@@ -161,6 +161,8 @@ class Docker:
         yield from self._engine.logs(
             container.id, follow=query.follow, tail=query.tail, since=query.since
         )
+        # An engine that goes away ends its streams as a container does: asked again, it tells.
+        self._engine.container(container.id)
 
     def stop(self) -> str:
         """Ask the server to drain, and kill it when that takes too long."""

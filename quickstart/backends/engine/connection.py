@@ -61,6 +61,7 @@ class Connection:
     def doing(self, what: str, *, missing: bool = False) -> Iterator[None]:
         """Translate what the SDK raises; with `missing`, a thing that is not there is no error."""
         from docker.errors import APIError, DockerException
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
@@ -68,7 +69,8 @@ class Connection:
             if not (missing and error.response is not None and error.status_code == _MISSING):
                 words = str(error.explanation or error)
                 raise from_words(f"the Docker Engine could not {what}", words, what) from error
-        except (DockerException, OSError) as error:
+        # A stream that breaks raises what is below the SDK: it reads those past its own errors.
+        except (DockerException, OSError, HTTPError) as error:
             raise unreachable(self.address, error) from error
 
 

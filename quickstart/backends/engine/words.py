@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http.client import IncompleteRead
 from typing import TYPE_CHECKING
 
 from quickstart.errors import (
@@ -39,6 +40,11 @@ def unreachable(address: str, error: Exception) -> RivaQsError:
         return UnsupportedError(
             f"there is no Docker Engine at {address}",
             "install or start Docker, or set DOCKER_HOST; backend=embedded needs none",
+        )
+    if any(isinstance(c, (ConnectionError, IncompleteRead)) for c in causes):
+        return NotReadyError(
+            f"{tried} broke the connection off",
+            "look at `systemctl status docker` and `journalctl -u docker`, then try again",
         )
     return UnsupportedError(f"cannot talk to {tried}: {error}", "check DOCKER_HOST")
 
@@ -86,6 +92,12 @@ _MEANINGS: tuple[tuple[str, type[RivaQsError], str], ...] = (
         UnsupportedError,
         "take an image for this machine's architecture: `riva-qs image build` makes one",
     ),
+    (
+        "executable file not found",
+        ArtifactMissingError,
+        "image_speech_api must name an image with this program: `riva-qs image build` makes one",
+    ),
+    ("minimum memory limit", UsageError, "raise container_memory"),
     (
         "docker-init",
         UnsupportedError,
