@@ -53,7 +53,10 @@ _PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
 _OUR_SOURCES = tuple(
     f"images/riva_speech/servicemaker/{name}.py"
     for name in (
-        *(f"families/{one}" for one in ("ctc", "description", "graphs", "models", "streaming")),
+        *(
+            f"families/{one}"
+            for one in ("ctc", "description", "graphs", "models", "streaming", "subsampling")
+        ),
         "quantisation",
     )
 )

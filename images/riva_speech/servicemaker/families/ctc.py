@@ -107,10 +107,14 @@ def export_graphs(
     onnx_opset: int,
 ) -> Iterable[Path]:
     """Export a part of a model, for whole utterances and then for each look-ahead."""
-    yield export_graph(part, folder / OFFLINE_GRAPH, onnx_opset)
+    from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
+    from riva_speech.servicemaker.families.subsampling import lean  # noqa: PLC0415 - as above
+
+    with lean(model.encoder):
+        whole = export_graph(part, folder / OFFLINE_GRAPH, onnx_opset)
+    yield whole
     if not streaming:
         return
-    from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
 
     head = None if part is model.encoder else part.output_module
     model.set_export_config({"cache_support": "True"})

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from riva_speech.asr.streaming_config import CacheConfig
+from riva_speech.servicemaker.families.subsampling import applied, is_spatial, strided
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,10 +174,10 @@ class _Subsampling(nn.Module):
         self.geometry = geometry
         size, lengths = geometry.frames, torch.arange(geometry.frames + 1)
         for number, layer in enumerate(self.layers):
-            if not _is_spatial(layer):
+            if not is_spatial(layer):
                 continue
             self.register_buffer(f"mask_{number}", _before(lengths, size).float())
-            size, lengths = _strided(layer, size), _strided(layer, lengths)
+            size, lengths = strided(layer, size), strided(layer, lengths)
         lengths = (lengths - geometry.dropped).clamp(0, geometry.steps)
         self.register_buffer("lengths", lengths)
         self.register_buffer("bias", _bias(_before(lengths, geometry.steps)))
@@ -185,21 +186,11 @@ class _Subsampling(nn.Module):
         """Return steps, [batch, steps, width], their number, and the bias of their scores."""
         x = audio_signal.transpose(1, 2)[:, None]
         for number, layer in enumerate(self.layers):
-            if _is_spatial(layer):
+            if is_spatial(layer):
                 x = x * _row(getattr(self, f"mask_{number}"), length)[:, None, :, None]
-            x = layer(x)
+            x = applied(layer, x)
         x = x[:, :, self.geometry.dropped :].transpose(1, 2).flatten(2)
         return self.out(x), _row(self.lengths, length), _row(self.bias, length)
-
-
-def _is_spatial(layer: nn.Module) -> bool:
-    """Whether a layer mixes neighbouring frames, so that it must not see those behind the end."""
-    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
-
-
-def _strided(layer: Any, size: Any) -> Any:  # noqa: ANN401 - a causal convolution; ints or a tensor
-    padding = layer._left_padding + layer._right_padding  # noqa: SLF001 - NeMo has no other name
-    return (size + padding - layer.kernel_size[0]) // layer.stride[0] + 1
 
 
 class _Layer(nn.Module):
@@ -300,8 +291,10 @@ class _Convolution(nn.Module):
     def _depthwise(self, x: Tensor) -> Tensor:
         """Convolve along the steps, [batch, kernel - 1 + steps, width]."""
         layer = self.convolution.depthwise_conv
-        x = functional.conv1d(x.transpose(1, 2), layer.weight, layer.bias, groups=layer.groups)
-        return x.transpose(1, 2)
+        # Along an image of height 1: ONNX Runtime has no fast convolution along a line.
+        image, weight = x.transpose(1, 2)[:, :, None], layer.weight[:, :, None]
+        x = functional.conv2d(image, weight, layer.bias, groups=layer.groups)
+        return x[:, :, 0].transpose(1, 2)
 
     def _normalise(self, x: Tensor) -> Tensor:
         norm = self.convolution.batch_norm

@@ -1,0 +1,145 @@
+"""The convolutions that make encoder steps of feature frames, in the form that runs fastest.
+
+NeMo fills up before each convolution, and masks around each layer with as many numbers as there
+are channels. Here a convolution fills up itself, and only what mixes neighbouring frames is masked.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Pads = tuple[int, int]
+
+
+def is_spatial(layer: nn.Module) -> bool:
+    """Whether a layer mixes neighbouring frames, so that it must not see those behind the end."""
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+
+
+def strided(layer: Any, size: Any) -> Any:  # noqa: ANN401 - a convolution; ints or a tensor
+    """Return how many frames a layer makes of ``size``, a number or a tensor of numbers."""
+    return (size + sum(_pads(layer)) - layer.kernel_size[0]) // layer.stride[0] + 1
+
+
+def applied(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer to [batch, channels, frames, mels]."""
+    if not (isinstance(layer, nn.Conv2d) and is_spatial(layer)):
+        found: Tensor = layer(x)
+        return found
+    padded: Tensor = _Padded.apply(
+        x, layer.weight, layer.bias, _pads(layer), (layer.stride, layer.groups)
+    )
+    return padded
+
+
+def _pads(layer: Any) -> Pads:  # noqa: ANN401 - a convolution, NeMo's causal one or torch's
+    """Return how many zeros go before and behind, along frames and mels alike."""
+    if hasattr(layer, "_left_padding"):
+        return layer._left_padding, layer._right_padding  # noqa: SLF001 - NeMo has no other name
+    return layer.padding[0], layer.padding[0]
+
+
+class _Padded(torch.autograd.Function):
+    """A convolution that fills up unevenly, which is one operator of ONNX, and two of torch."""
+
+    @staticmethod
+    def forward(
+        _: Any,  # noqa: ANN401 - torch's
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pads: Pads,
+        geometry: tuple[tuple[int, int], int],
+    ) -> Tensor:
+        stride, groups = geometry
+        return functional.conv2d(
+            functional.pad(x, (*pads, *pads)), weight, bias, stride, groups=groups
+        )
+
+    @staticmethod
+    def symbolic(
+        graph: Any,  # noqa: ANN401 - torch's
+        x: Any,  # noqa: ANN401 - as above
+        weight: Any,  # noqa: ANN401 - as above
+        bias: Any,  # noqa: ANN401 - as above
+        pads: Pads,
+        geometry: tuple[tuple[int, int], int],
+    ) -> Any:  # noqa: ANN401 - as above
+        """Return the node; ONNX names the pads before both axes first."""
+        stride, groups = geometry
+        inputs = [x, weight] if bias is None else [x, weight, bias]
+        before, behind = pads
+        return graph.op(
+            "Conv",
+            *inputs,
+            pads_i=[before, before, behind, behind],
+            strides_i=list(stride),
+            group_i=groups,
+        )
+
+
+class WholeSubsampling(nn.Module):
+    """Stands for NeMo's convolutions where whole utterances are encoded."""
+
+    def __init__(self, layers: Any) -> None:  # noqa: ANN401 - NeMo has no types
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn [batch, frames, mels] and lengths into [batch, channels, steps, rest] and lengths.
+
+        What lies behind the end is not silent in the last one: the encoder masks it.
+        """
+        x = x[:, None]
+        for layer in self.layers:
+            if is_spatial(layer):
+                x = x * _heard(x, lengths)
+                lengths = strided(layer, lengths)
+            x = applied(layer, x)
+        return x, lengths
+
+
+def _heard(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return 1 for each frame of [batch, channels, frames, mels] before its end, else 0."""
+    frames = torch.arange(x.shape[2], device=x.device)
+    return (frames < lengths[:, None]).to(x.dtype)[:, None, :, None]
+
+
+@contextmanager
+def lean(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - NeMo has no types
+    """Let an encoder of whole utterances subsample as above, while it is exported."""
+    before = getattr(encoder, "pre_encode", None)
+    layers = getattr(before, "conv", None)
+    if not getattr(before, "conv2d_subsampling", False) or not _is_masked(layers):
+        yield
+        return
+    assert before is not None  # it has such layers
+    before.conv = WholeSubsampling(layers)
+    try:
+        yield
+    finally:
+        before.conv = layers
+
+
+def _is_masked(layers: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether these are NeMo's masked convolutions, and hold nothing but what is known here."""
+    known = (nn.Conv2d, nn.ReLU)
+    return type(layers).__name__ == "MaskedConvSequential" and all(
+        isinstance(layer, known) and _is_even(layer) for layer in layers
+    )
+
+
+def _is_even(layer: nn.Module) -> bool:
+    """Whether a layer treats both axes alike, as all of NeMo's do."""
+    if not isinstance(layer, nn.Conv2d):
+        return True
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return all(len(set(one)) == 1 for one in sizes) and layer.dilation == (1, 1)
