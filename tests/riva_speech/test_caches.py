@@ -25,14 +25,18 @@ CACHE_STEPS = 5
 
 
 class Counting:
-    """A graph that adds ``steps`` numbered steps to its cache at each run."""
+    """A graph that adds ``steps`` numbered steps to its cache, which may be ``split``, each run."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, *, split: bool) -> None:
         self.steps = steps
+        self.split = split
         self.seen: list[list[float]] = []
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        self.seen.append(inputs["memory"][0, 0, :, 0].tolist())
+        parts = [inputs["memory_0"], inputs["memory_1"]] if self.split else None
+        memory = inputs["memory"] if parts is None else np.stack(parts, axis=1)
+        assert memory.shape[:2] == (1, 2)
+        self.seen.append(memory[0, 0, :, 0].tolist())
         begin = (len(self.seen) - 1) * self.steps + 1
         added = np.arange(begin, begin + self.steps, dtype=np.float32)
         return {
@@ -43,12 +47,12 @@ class Counting:
         }
 
 
-@given(st.integers(1, 2 * CACHE_STEPS), st.integers(1, 8))
-def test_a_cache_holds_the_newest_steps(added: int, runs: int) -> None:
+@given(st.integers(1, 2 * CACHE_STEPS), st.integers(1, 8), st.booleans())
+def test_a_cache_holds_the_newest_steps(added: int, runs: int, split: bool) -> None:  # noqa: FBT001 - by hypothesis
     """Steps that a graph adds push the oldest out, however many they are at once."""
-    cache = CacheConfig("memory", (2, CACHE_STEPS, 3), append_axis=1)
+    cache = CacheConfig("memory", (2, CACHE_STEPS, 3), append_axis=1, is_split=split)
     config = StreamingConfig((CACHE_STEPS, 0), 8, 8, 1, 1, (cache,))
-    graph = Counting(added)
+    graph = Counting(added, split=split)
     model = StreamingAcousticModel(graph, graph, config, n_mels=4)
     state = model.start()
 

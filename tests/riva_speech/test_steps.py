@@ -93,7 +93,8 @@ def test_a_step_is_nemo_s(
     cached = torch.tensor([left, left // 2, 0])
 
     expected = nemo.forward_for_export(signal, lengths, lasts, times, cached)
-    found = step(signal, lengths, _projected(nemo, lasts), times.transpose(2, 3), cached)
+    caches = (*_projected(nemo, lasts).unbind(1), *times.transpose(2, 3).unbind(1))
+    found = step(signal, lengths, *caches, cached)
 
     assert found[1].tolist() == expected[1].tolist()
     for ours, theirs, length in zip(found[0], expected[0], found[1].tolist(), strict=True):

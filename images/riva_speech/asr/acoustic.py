@@ -251,7 +251,7 @@ class StreamingAcousticModel:
         self.arena = Arena(
             {
                 **{
-                    cache.name: Row(cache.shape, np.float32, cache.append_axis)
+                    cache.name: Row(cache.shape, np.float32, cache.append_axis, cache.is_split)
                     for cache in config.caches
                 },
                 _LENGTH: Row((), np.int64),
@@ -301,7 +301,7 @@ class StreamingAcousticModel:
             kept = self.arena.gather(slots)
             signal, lengths = self._signal(kept.pop(_HISTORY), states, chunks)
             session = self._following if states[0].began else self._first
-            outputs = session.run({"audio_signal": signal, "length": lengths, **kept})
+            outputs = session.run({"audio_signal": signal, "length": lengths, **self._inputs(kept)})
             yield _cut(_steps_first(outputs), outputs["encoded_lengths"])
             following = {cache.name: outputs[cache.next_name] for cache in self._config.caches}
             following[_LENGTH] = outputs[_NEXT_LENGTH]
@@ -309,6 +309,13 @@ class StreamingAcousticModel:
             self.arena.scatter(slots, following)
             for state in states:
                 state.began = True
+
+    def _inputs(self, kept: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return what a graph takes of what is kept of its streams."""
+        inputs = {_LENGTH: kept[_LENGTH]}
+        for cache in self._config.caches:
+            inputs |= cache.given(kept[cache.name])
+        return inputs
 
     def _signal(
         self, history: Features, states: Sequence[EncoderState], chunks: Sequence[Features]

@@ -31,12 +31,21 @@ class Row:
     """What is kept of one stream under one name.
 
     Where there is an ``append_axis``, an axis of ``shape``, what is put into the row goes behind
-    what is there along it and pushes out as much of the oldest; else it replaces the row.
+    what is there along it and pushes out as much of the oldest; else it replaces the row. Where it
+    ``is_split``, each entry of the first axis of ``shape`` is gathered into memory of its own.
     """
 
     shape: tuple[int, ...]
     dtype: DTypeLike
     append_axis: int | None = None
+    is_split: bool = False
+
+    def room(self, count: int) -> NDArray[Any]:
+        """Return memory for some rows, [count, *shape]."""
+        if not self.is_split:
+            return np.empty((count, *self.shape), self.dtype)
+        parts, *rest = self.shape
+        return np.moveaxis(np.empty((parts, count, *rest), self.dtype), 1, 0)
 
 
 class FreedSlotError(Exception):
@@ -155,7 +164,7 @@ class Arena:
         """Return copies of the slots' rows, [slots, ...] under each name, the oldest first."""
         rows = {}
         for name, row in self._rows.items():
-            rows[name] = np.empty((len(slots), *row.shape), row.dtype)
+            rows[name] = row.room(len(slots))
             for place, slot in enumerate(slots):
                 ring, begin = self._row(slot, name), slot.begins.get(name, 0)
                 _unroll(ring, begin, row.append_axis, rows[name][place, ...])

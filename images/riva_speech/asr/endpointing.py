@@ -58,6 +58,9 @@ class Endpointer:
         begin = self._find_begin()
         if begin is None or not self._stop_window:
             return None
+        # Most often so few steps are blank that no window can have enough.
+        if np.count_nonzero(self._blanks) / self._stop_window < self._config.stop_th:
+            return None
         silent = _share(self._blanks, self._stop_window) >= self._config.stop_th
         # A window counts only when it is full.
         silent[: max(begin, self._stop_window - 1)] = False
@@ -65,7 +68,10 @@ class Endpointer:
 
     def _find_begin(self) -> int | None:
         if self._begin is None:
-            begins = _share(~self._blanks, self._start_window) >= self._config.start_th
+            heard = ~self._blanks
+            if np.count_nonzero(heard) / self._start_window < self._config.start_th:
+                return None
+            begins = _share(heard, self._start_window) >= self._config.start_th
             self._begin = int(begins.argmax()) if begins.any() else None
         return self._begin
 

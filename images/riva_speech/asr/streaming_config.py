@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -13,17 +19,32 @@ class CacheConfig:
     The graph takes ``name``, float32 of the shape [batch, *shape], zeros when a stream begins, and
     gives ``next_name``. With no ``append_axis`` that is the whole cache of the next step. With one,
     an axis of ``shape``, it is only what this step adds along it: the caller puts that behind the
-    cache's steps and drops as many of the oldest.
+    cache's steps and drops as many of the oldest. A cache that ``is_split`` is taken in parts, one
+    for each entry of the first axis of ``shape``: a graph would copy what it splits itself.
     """
 
     name: str
     shape: tuple[int, ...]
     append_axis: int | None = None
+    is_split: bool = False
 
     @property
     def next_name(self) -> str:
         """The output that goes into the cache."""
         return f"{self.name}_next"
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """The inputs that take it, and their shapes without the batch."""
+        if not self.is_split:
+            return {self.name: self.shape}
+        return {f"{self.name}_{part}": self.shape[1:] for part in range(self.shape[0])}
+
+    def given(self, caches: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what these inputs are given of the caches of a batch, [batch, *shape]."""
+        if not self.is_split:
+            return {self.name: caches}
+        return dict(zip(self.inputs, np.moveaxis(caches, 1, 0), strict=True))
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,7 @@ def _cache(values: Any) -> CacheConfig:  # noqa: ANN401 - from YAML
         name=str(values["name"]),
         shape=tuple(int(size) for size in values["shape"]),
         append_axis=None if axis is None else int(axis),
+        is_split=bool(values.get("is_split", False)),
     )
     if min(cache.shape) < 1 or not 0 <= (cache.append_axis or 0) < len(cache.shape):
         raise ValueError(f"the cache {cache.name} has no such shape or axis")

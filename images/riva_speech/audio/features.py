@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from riva_speech.bounded import load_arrays
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
@@ -176,11 +175,17 @@ class LogMelStream:
         config = self._extractor.config
         if not count:
             return np.zeros((0, config.win_length), np.float32)
-        windows = sliding_window_view(self._pending, config.win_length)
+        step = self._pending.itemsize
+        # A view, as sliding_window_view gives, which takes as long as computing the frames does.
+        windows = np.ndarray(
+            (count, config.win_length),
+            np.float32,
+            self._pending.data,
+            strides=(config.hop_length * step, step),
+        )
         self._pending = _compact(self._pending[count * config.hop_length :])
         self._emitted += count
-        taken: NDArray[np.float32] = windows[:: config.hop_length][:count]
-        return taken
+        return windows
 
     def _preemphasise(self, samples: Samples, out: Samples) -> None:
         """Write y[i] = x[i] - a * x[i-1]; the signal's first sample stays as it is."""

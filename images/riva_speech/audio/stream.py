@@ -175,7 +175,7 @@ class AudioStream:
                 raise AudioError(
                     f"Error: a message holds more than {self._max_seconds} s of audio."
                 )
-        return np.concatenate(kept)
+        return kept[1] if len(kept) == 2 else np.concatenate(kept)  # noqa: PLR2004 - one piece
 
     def _resample(self, samples: Samples, *, last: bool) -> Samples:
         if self._resampler is None:

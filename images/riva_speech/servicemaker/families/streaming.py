@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from riva_speech.asr.streaming_config import StreamingConfig
 
 ATTENTION_CACHE, CONVOLUTION_CACHE = "cache_last_channel", "cache_last_time"
-_CACHES = (ATTENTION_CACHE, CONVOLUTION_CACHE)
 # What NeMo gives a masked score: small enough to become 0, large enough for half precision.
 _MASKED = -10_000.0
 
@@ -64,8 +63,13 @@ def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 
     layers, attention = len(encoder.layers), encoder.layers[0].self_attn
     kernel = encoder.layers[0].conv.kernel_size
     return (
-        CacheConfig(ATTENTION_CACHE, (2 * layers, attention.h, left, attention.d_k), 2),
-        CacheConfig(CONVOLUTION_CACHE, (layers, kernel - 1, encoder.d_model)),
+        CacheConfig(
+            ATTENTION_CACHE,
+            (2 * layers, attention.h, left, attention.d_k),
+            append_axis=2,
+            is_split=True,
+        ),
+        CacheConfig(CONVOLUTION_CACHE, (layers, kernel - 1, encoder.d_model), is_split=True),
     )
 
 
@@ -97,7 +101,7 @@ class Step(nn.Module):
         )
         self.geometry = geometry
         self.n_mels = int(encoder._feat_in)  # noqa: SLF001 - NeMo has no other name
-        self.cache_shapes = [cache.shape for cache in config.caches]
+        self.caches = config.caches
         self.subsampling = _Subsampling(encoder.pre_encode, geometry)
         self.scale = float(encoder.xscale or 1)
         positions = _positions(encoder.pos_enc, geometry)
@@ -106,17 +110,18 @@ class Step(nn.Module):
         self.head = head
         self.register_buffer("old_bias", _newest_allowed(geometry.cached))
 
-    def forward(
-        self, audio_signal: Tensor, length: Tensor, attention: Tensor, time: Tensor, cached: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Return the outputs of NeMo's exported step; shapes are those of ``caches``.
+    def forward(self, audio_signal: Tensor, length: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of NeMo's exported step.
 
-        The context is a whole number of chunks, so a chunk reaches all of its cache and itself.
+        The caches are each layer's keys and values, each layer's convolution's, and last how many
+        steps of attention's are real; shapes are those of ``caches``. The context is a whole number
+        of chunks, so a chunk reaches all of its cache and itself.
         """
+        *heard, cached = caches
+        times = heard[2 * len(self.layers) :]
         x, encoded_length, new_bias = self.subsampling(audio_signal, length)
         x = x * self.scale if self.scale != 1 else x
         bias = torch.cat([_row(self.old_bias, cached), new_bias], dim=1)[:, None, None]
-        heard, times = attention.unbind(1), time.unbind(1)
         new_heard, new_times = [], []
         for number, layer in enumerate(self.layers):
             known = heard[2 * number], heard[2 * number + 1]
@@ -141,9 +146,10 @@ class Step(nn.Module):
 
     def export(self, path: Path, onnx_opset: int) -> None:
         """Write the step as an ONNX graph for any batch, with the names of NeMo's own."""
-        inputs = ["audio_signal", "length", *_CACHES, f"{ATTENTION_CACHE}_len"]
+        taken = [name for cache in self.caches for name in cache.inputs]
+        inputs = ["audio_signal", "length", *taken, f"{ATTENTION_CACHE}_len"]
         encoded = "logprobs" if self.head else "outputs"
-        following = [f"{name}_next" for name in _CACHES]
+        following = [cache.next_name for cache in self.caches]
         outputs = [encoded, "encoded_lengths", *following, f"{ATTENTION_CACHE}_next_len"]
         torch.onnx.export(
             self,
@@ -159,10 +165,11 @@ class Step(nn.Module):
     def _example(self) -> tuple[Tensor, ...]:
         """Return inputs of a batch of two: one would be taken for a constant."""
         device, frames = self.old_bias.device, self.geometry.frames
-        attention, time = (torch.zeros(2, *shape, device=device) for shape in self.cache_shapes)
+        shapes = [shape for cache in self.caches for shape in cache.inputs.values()]
+        caches = (torch.zeros(2, *shape, device=device) for shape in shapes)
         signal = torch.zeros(2, self.n_mels, frames, device=device)
         lengths = torch.full((2,), frames, device=device)
-        return signal, lengths, attention, time, torch.zeros_like(lengths)
+        return signal, lengths, *caches, torch.zeros_like(lengths)
 
 
 class _Subsampling(nn.Module):

@@ -53,7 +53,7 @@ def graph_tensors(pipeline: PipelineConfig, outcomes: int) -> tuple[Tensors, Ten
         added = tuple(
             -1 if axis == cache.append_axis else size for axis, size in enumerate(cache.shape)
         )
-        inputs.append(Tensor(cache.name, "FP32", cache.shape))
+        inputs += [Tensor(name, "FP32", shape) for name, shape in cache.inputs.items()]
         outputs.append(Tensor(cache.next_name, "FP32", added))
     inputs.append(Tensor("cache_last_channel_len", "INT64", (1,), per_entry=True))
     outputs.append(Tensor("cache_last_channel_next_len", "INT64", (1,), per_entry=True))
