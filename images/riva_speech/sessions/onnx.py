@@ -17,6 +17,9 @@ _LOG_ERRORS_ONLY = 3
 # Smaller tensors stay in the graph: ONNX Runtime reads shapes from them while it loads.
 _MIN_EXTERNAL_BYTES = 1024
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+# Hopper's TensorFloat-32, on by default, keeps ten bits of each factor: one pass through the digits
+# model then strays by 0.009 from its source, without it by 0.000003.
+_CUDA_OPTIONS = {"use_tf32": "0"}
 
 
 class OnnxSession:
@@ -50,7 +53,7 @@ class OnnxSession:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if on_gpu:
             check_cuda()
-        providers = [_CUDA, _CPU] if on_gpu else [_CPU]
+        providers = [(_CUDA, _CUDA_OPTIONS), _CPU] if on_gpu else [_CPU]
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
