@@ -47,6 +47,8 @@ class OnnxSession:
         options.log_severity_level = _LOG_ERRORS_ONLY
         # Threads that spin between two operators steal the cores of the other streams.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A plan of memory is made for each shape of inputs, and batches have many.
+        options.enable_mem_pattern = False
         if as_written:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             # Weights that are not packed anew stay mapped to their file.
