@@ -63,6 +63,18 @@ def digits_sample() -> Path:
 
 
 @pytest.fixture(scope="session")
+def digits(digits_repository: Path) -> Iterator[str]:
+    """The address of a server that knows digits, which all tests share."""
+    with serving(digits_repository) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def digits_asr(digits: str) -> riva.client.ASRService:
+    return riva.client.ASRService(riva.client.Auth(uri=digits))
+
+
+@pytest.fixture(scope="session")
 def uri(tiny_repository: Path) -> Iterator[str]:
     """The address of a server over the tiny models, which all tests share."""
     with serving(tiny_repository) as (address, _):

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import riva.client
 
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
-from support.digits import ARCHIVE, SAID, SAMPLE
-from support.programs import serving, succeed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[riva.client.ASRService]:
-    repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", ARCHIVE, repository)
-    with serving(repository) as (uri, _):
-        yield riva.client.ASRService(riva.client.Auth(uri=uri))
+from support.digits import SAID, SAMPLE
 
 
 @pytest.fixture(params=["offline", "streaming"])
@@ -48,20 +34,22 @@ def heard(asr: riva.client.ASRService, kind: str, noise: float, **boosts: float)
     return "".join(one.alternatives[0].transcript for one in results if one.alternatives).strip()
 
 
-def test_a_boosted_phrase_wins_where_noise_hides_it(asr: riva.client.ASRService, kind: str) -> None:
+def test_a_boosted_phrase_wins_where_noise_hides_it(
+    digits_asr: riva.client.ASRService, kind: str
+) -> None:
     """What noise made of it gives way to what was said, and other words stay."""
-    assert heard(asr, kind, 0.06) == "four one seven four nine seven"
-    assert heard(asr, kind, 0.06, two=2.0) == "four one seven two nine seven"
-    assert heard(asr, kind, 0.06, two_nine_six=3.0) == SAID
+    assert heard(digits_asr, kind, 0.06) == "four one seven four nine seven"
+    assert heard(digits_asr, kind, 0.06, two=2.0) == "four one seven two nine seven"
+    assert heard(digits_asr, kind, 0.06, two_nine_six=3.0) == SAID
 
 
 def test_a_suppressed_word_loses_and_a_boost_adds_nothing_to_clear_speech(
-    asr: riva.client.ASRService, kind: str
+    digits_asr: riva.client.ASRService, kind: str
 ) -> None:
     """A negative boost takes a word away that was heard well; other requests still hear it."""
-    without = heard(asr, kind, 0.0, two=-8.0, six=-8.0).split()
+    without = heard(digits_asr, kind, 0.0, two=-8.0, six=-8.0).split()
 
     assert not {"two", "six"} & set(without)
     assert without[:3] == ["four", "one", "seven"]
-    assert heard(asr, kind, 0.0, eight=2.0, three_zero=2.0) == SAID
-    assert heard(asr, kind, 0.0) == SAID
+    assert heard(digits_asr, kind, 0.0, eight=2.0, three_zero=2.0) == SAID
+    assert heard(digits_asr, kind, 0.0) == SAID

@@ -16,10 +16,8 @@ from support import official
 from support.audio import flac, ogg_opus, pcm16
 from support.client import INVALID, Request, cut, final_text, refusal, results, streaming_config
 from support.digits import SAID, SAMPLE
-from support.programs import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SECONDS = 3.95
@@ -45,13 +43,6 @@ FLAGS = [
         "enable_vad_endpointing:true,neural_vad.onset:0.65,apply_partial_itn:true"
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def digits(digits_repository: Path) -> Iterator[str]:
-    """The address of a server over a model that knows digits."""
-    with serving(digits_repository) as (uri, _):
-        yield uri
 
 
 def finals(printed: str, mark: str = "## ") -> str:

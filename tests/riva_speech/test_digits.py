@@ -14,12 +14,11 @@ import riva.client
 from recipes.word_errors import distance
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
-from support.digits import ARCHIVE, CHECKPOINT, SAID, SAMPLE
+from support.digits import CHECKPOINT, SAID, SAMPLE
 from support.nemo import Pair, make_pair, nemo_stream, nemo_texts
-from support.programs import serving, succeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,14 +46,6 @@ def test_takes(recordings: Path) -> list[Take]:
 
 
 @pytest.fixture(scope="module")
-def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[riva.client.ASRService]:
-    repository = tmp_path_factory.mktemp("digits") / "models"
-    succeed("riva-deploy", ARCHIVE, repository)
-    with serving(repository) as (uri, _):
-        yield riva.client.ASRService(riva.client.Auth(uri=uri))
-
-
-@pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(CHECKPOINT, tmp_path_factory.mktemp("pair"))
 
@@ -78,22 +69,24 @@ def streaming(asr: riva.client.ASRService, audio: bytes) -> str:
 
 @pytest.mark.parametrize("recognise", [offline, streaming])
 def test_the_sample_is_understood(
-    asr: riva.client.ASRService, recognise: Callable[[riva.client.ASRService, bytes], str]
+    digits_asr: riva.client.ASRService, recognise: Callable[[riva.client.ASRService, bytes], str]
 ) -> None:
     """The recording that the README transcribes gives its words, both ways."""
-    assert recognise(asr, SAMPLE.read_bytes()).split() == SAID.split()
+    assert recognise(digits_asr, SAMPLE.read_bytes()).split() == SAID.split()
 
 
 @pytest.mark.recordings
 @pytest.mark.parametrize("recognise", [offline, streaming])
 def test_recordings_are_understood(
-    asr: riva.client.ASRService,
+    digits_asr: riva.client.ASRService,
     test_takes: list[Take],
     recognise: Callable[[riva.client.ASRService, bytes], str],
 ) -> None:
     """Through the server, at most 8 % of the words of the test takes are wrong."""
     with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(lambda take: recognise(asr, take.path.read_bytes()), test_takes))
+        texts = list(
+            pool.map(lambda take: recognise(digits_asr, take.path.read_bytes()), test_takes)
+        )
 
     wrong = sum(
         distance(take.text.split(), text.split())
@@ -105,12 +98,12 @@ def test_recordings_are_understood(
 @pytest.mark.nemo
 @pytest.mark.recordings
 def test_whole_recordings_give_nemo_s_words(
-    asr: riva.client.ASRService, pair: Pair, test_takes: list[Take], tmp_path: Path
+    digits_asr: riva.client.ASRService, pair: Pair, test_takes: list[Take], tmp_path: Path
 ) -> None:
     """For every test take the official client is given what NeMo's transcribe hears."""
     samples = [take.samples() for take in test_takes]
 
-    texts = [offline(asr, take.path.read_bytes()).strip() for take in test_takes]
+    texts = [offline(digits_asr, take.path.read_bytes()).strip() for take in test_takes]
 
     assert texts == nemo_texts(pair.nemo, samples, tmp_path)
 
@@ -129,14 +122,14 @@ def strings(test_takes: list[Take]) -> list[NDArray[np.float32]]:
 @pytest.mark.nemo
 @pytest.mark.recordings
 def test_a_client_s_streams_give_nemo_s_words(
-    asr: riva.client.ASRService, pair: Pair, strings: list[NDArray[np.float32]]
+    digits_asr: riva.client.ASRService, pair: Pair, strings: list[NDArray[np.float32]]
 ) -> None:
     """The official client is given the words of NeMo's cache-aware streaming."""
     _, right = pair.nemo.encoder.att_context_size_all[0]
 
     for samples in strings:
         expected = nemo_stream(pair.nemo, samples, right)[1]
-        assert streaming(asr, wav(samples)).split() == expected.split()
+        assert streaming(digits_asr, wav(samples)).split() == expected.split()
 
 
 @pytest.mark.nemo

@@ -96,48 +96,24 @@ def _check_services(parser: argparse.ArgumentParser, chosen: argparse.Namespace)
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """Add how much is taken at once."""
-    parser.add_argument(
-        "--max_requests",
-        default=ServerOptions.max_requests,
-        metavar="N",
-        type=_positive,
-        help="recognitions at once; more are refused (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max_batch",
-        default=ServerOptions.max_batch,
-        metavar="N",
-        type=_positive,
-        help="streams or utterances in one run of a model (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch_delay",
-        default=1000 * ServerOptions.batch_delay,
-        metavar="MS",
-        type=_number(_LONGEST_DELAY_MS, "milliseconds"),
-        help="how long a step waits for others when its model is free (default: %(default)s ms)",
-    )
-    parser.add_argument(
-        "--threads",
-        default=ServerOptions.threads,
-        metavar="N",
-        type=_positive,
-        help="threads for one run of a model (default: one a core)",
-    )
-    parser.add_argument(
-        "--max-message",
-        default=ServerOptions.max_message,
-        metavar="MIB",
-        type=_message_size,
-        help="largest message, in and out; larger ones are refused (default: %(default)s MiB)",
-    )
-    parser.add_argument(
-        "--drain_timeout",
-        default=ServerOptions.drain_timeout,
-        metavar="SECONDS",
-        type=_number(_LONGEST_DRAIN, "seconds"),
-        help="how long running requests may take after SIGTERM (default: %(default)s)",
-    )
+    milliseconds = _number(_LONGEST_DELAY_MS, "milliseconds")
+    seconds = _number(_LONGEST_DRAIN, "seconds")
+    rows: tuple[tuple[str, float, str, Callable[[str], float], str], ...] = (
+        ("--max_requests", ServerOptions.max_requests, "N", _positive,
+         "recognitions at once; more are refused (default: %(default)s)"),
+        ("--max_batch", ServerOptions.max_batch, "N", _positive,
+         "streams or utterances in one run of a model (default: %(default)s)"),
+        ("--batch_delay", 1000 * ServerOptions.batch_delay, "MS", milliseconds,
+         "how long a step waits for others when its model is free (default: %(default)s ms)"),
+        ("--threads", ServerOptions.threads, "N", _positive,
+         "threads for one run of a model (default: one a core)"),
+        ("--max-message", ServerOptions.max_message, "MIB", _message_size,
+         "largest message, in and out; larger ones are refused (default: %(default)s MiB)"),
+        ("--drain_timeout", ServerOptions.drain_timeout, "SECONDS", seconds,
+         "how long running requests may take after SIGTERM (default: %(default)s)"),
+    )  # fmt: skip
+    for name, default, metavar, kind, text in rows:
+        parser.add_argument(name, default=default, metavar=metavar, type=kind, help=text)
 
 
 def _add_http(parser: argparse.ArgumentParser) -> None:
