@@ -13,9 +13,10 @@ import pytest
 
 import quickstart
 from quickstart import catalog
+from quickstart.backends import life
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .conftest import CommandLine
 
@@ -83,11 +84,14 @@ def test_an_archive_of_the_user_is_served(tiny: CommandLine) -> None:
         assert f"{model['name']} (en-US, {model['type']})" in unknown.stderr
 
 
-def test_killing_the_real_server_is_seen(tiny: CommandLine) -> None:
+def test_killing_the_real_server_is_seen(
+    tiny: CommandLine, wait_until: Callable[..., None]
+) -> None:
     """What is asked after the server's death is answered with no."""
     tiny("init", MODEL_DEPLOY_KEY="sesame")
     pid = tiny.json("start")["pid"]
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not life.is_held(tiny.folder / "here" / "run" / "server.lock"))
     assert tiny("status").returncode == 6
 
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from quickstart.backends import life
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import CommandLine
@@ -103,13 +106,20 @@ def test_start_restarts_what_no_longer_fits(started: CommandLine, change: str) -
     assert (started.location / "run" / "server.previous.log").exists()
 
 
-def test_status_sees_a_killed_server_at_once(started: CommandLine) -> None:
-    """The first status after the server's death says no, and start brings it back."""
+@pytest.fixture
+def killed(started: CommandLine, wait_until: Callable[..., None]) -> CommandLine:
+    """A location whose server was killed, and is dead by now."""
     os.kill(started.server()["pid"], signal.SIGKILL)
-    done = started("status")
+    wait_until(lambda: not life.is_held(started.location / "run" / "server.lock"))
+    return started
+
+
+def test_status_sees_a_killed_server_at_once(killed: CommandLine) -> None:
+    """The first status after the server's death says no, and start brings it back."""
+    done = killed("status")
     assert done.returncode == 6
     assert "alive: no" in done.stdout
-    assert started("start").returncode == 0
+    assert killed("start").returncode == 0
 
 
 def test_status_sees_a_server_that_hangs(started: CommandLine) -> None:
@@ -121,14 +131,13 @@ def test_status_sees_a_server_that_hangs(started: CommandLine) -> None:
     assert (data["ready"], data["alive"]["ok"], data["loaded"]["ok"]) == (False, True, False)
 
 
-def test_another_process_with_the_pid_is_not_the_server(started: CommandLine) -> None:
+def test_another_process_with_the_pid_is_not_the_server(killed: CommandLine) -> None:
     """A recycled process id is neither taken for the server nor killed in its place."""
-    os.kill(started.server()["pid"], signal.SIGKILL)
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        noted = {**started.server(), "pid": bystander.pid}
-        (started.location / "run" / "server.json").write_text(json.dumps(noted))
-        assert started("status").returncode == 6
-        assert "nothing to stop" in started("stop").stdout
+        noted = {**killed.server(), "pid": bystander.pid}
+        (killed.location / "run" / "server.json").write_text(json.dumps(noted))
+        assert killed("status").returncode == 6
+        assert "nothing to stop" in killed("stop").stdout
         assert bystander.poll() is None
         bystander.kill()
 
