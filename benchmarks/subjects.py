@@ -53,10 +53,8 @@ _PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
 _OUR_SOURCES = tuple(
     f"images/riva_speech/servicemaker/{name}.py"
     for name in (
-        *(
-            f"families/{one}"
-            for one in ("ctc", "description", "graphs", "models", "streaming", "subsampling")
-        ),
+        *(f"families/{one}" for one in ("ctc", "description", "folding", "graphs", "models")),
+        *(f"families/{one}" for one in ("sharing", "streaming", "subsampling", "tracing")),
         "quantisation",
     )
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riva_speech.errors import UnsupportedError
-from riva_speech.servicemaker.families.graphs import share_weights
+from riva_speech.servicemaker.families.sharing import share_weights
 from riva_speech.sessions.onnx import OnnxSession
 
 if TYPE_CHECKING:

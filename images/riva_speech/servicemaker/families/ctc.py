@@ -15,10 +15,9 @@ from riva_speech.servicemaker.families import description, models
 from riva_speech.servicemaker.families.graphs import (
     check_graph,
     export_graph,
-    keep_inputs,
     quiet,
-    share_weights,
 )
+from riva_speech.servicemaker.families.sharing import Destination, shared_weights
 from riva_speech.text.vocabulary import VocabularyType
 
 if TYPE_CHECKING:
@@ -71,7 +70,9 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Expo
     if checkpoint.class_name in models.HYBRID_CLASSES:
         model.cur_decoder = "ctc"
     acoustic, vocabulary = description.describe(model, model.output_module.vocabulary)
-    graphs = list(export_graphs(model, model, acoustic.streaming, folder, options.onnx_opset))
+    with shared_weights(folder / SHARED_WEIGHTS) as weights:
+        to = Destination(weights, options.onnx_opset)
+        graphs = list(export_graphs(model, model, acoustic.streaming, folder, to))
     vocabulary.save(folder / VOCABULARY)
     result = collect(checkpoint, model, acoustic, graphs)
     if options.check:
@@ -88,9 +89,6 @@ def collect(
     """Add what all families have, features, tokenizer and shared weights, to their graphs."""
     folder = graphs[0].parent
     description.save_featurizer(model, folder / FEATURIZER)
-    for graph in graphs:
-        keep_inputs(graph)
-    share_weights(graphs, folder / SHARED_WEIGHTS)
     names = [FEATURIZER, VOCABULARY, SHARED_WEIGHTS, *(graph.name for graph in graphs)]
     summary = description.architecture(model, acoustic)
     files = {name: folder / name for name in names}
@@ -104,14 +102,14 @@ def export_graphs(
     part: Any,  # noqa: ANN401 - as above
     streaming: Iterable[StreamingConfig],
     folder: Path,
-    onnx_opset: int,
+    to: Destination,
 ) -> Iterable[Path]:
     """Export a part of a model, for whole utterances and then for each look-ahead."""
     from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
     from riva_speech.servicemaker.families.subsampling import lean  # noqa: PLC0415 - as above
 
     with lean(model.encoder):
-        whole = export_graph(part, folder / OFFLINE_GRAPH, onnx_opset)
+        whole = export_graph(part, folder / OFFLINE_GRAPH, to)
     yield whole
     if not streaming:
         return
@@ -125,11 +123,13 @@ def export_graphs(
         model.encoder.set_default_att_context_size(list(config.att_context_size))
         if steps.is_supported(model.encoder):
             with quiet(following):
-                steps.export_steps(model.encoder, head, config, (first, following), onnx_opset)
+                steps.export_steps(model.encoder, head, config, (first, following), to)
         else:
-            export_graph(part, following, onnx_opset)
+            export_graph(part, following, to)
             # The number of steps to drop is a constant, and a stream begins with none.
             model.encoder.streaming_cfg.drop_extra_pre_encoded = 0
-            export_graph(part, first, onnx_opset)
+            export_graph(part, first, to)
         yield following
         yield first
+    # As it was when the graph for whole utterances was made, which may yet be compared with it.
+    model.encoder.set_default_att_context_size(list(model.encoder.att_context_size_all[0]))

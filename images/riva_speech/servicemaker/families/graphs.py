@@ -1,39 +1,60 @@
-"""Writing ONNX graphs: NeMo's exporter, and one file of weights that all graphs share."""
+"""Writing ONNX graphs of NeMo's modules, and comparing them with what they were made of.
+
+NeMo's exporter holds a model's weights several times while it writes them. Most graphs are
+therefore written without them, by the same tracer of torch, and given their weights afterwards, one
+tensor at a time.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from riva_speech.errors import SpeechError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import onnx
-
     from riva_speech.asr.pipeline import AcousticConfig
+    from riva_speech.servicemaker.families.sharing import Destination
 
-# Smaller tensors stay in the graphs: ONNX Runtime reads shapes from them while it loads.
-_MIN_SHARED_BYTES = 1024
-# Tensors begin on pages, so that the file can be mapped into memory.
-_PAGE_BYTES = 4096
 # What a graph may differ from the model it was made of, in full precision.
 TOLERANCE = 1e-3
 _CHECKED_FRAMES = 400
 _log = logging.getLogger(__name__)
 
 
-def export_graph(part: Any, path: Path, onnx_opset: int) -> Path:  # noqa: ANN401 - NeMo, no types
-    """Run NeMo's exporter on a model, or on one of its modules; return ``path``."""
+def export_graph(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - NeMo, no types
+    """Export a model, or one of its modules, as NeMo's exporter calls it; return ``path``."""
+    from riva_speech.servicemaker.families import tracing  # noqa: PLC0415 - needs torch
+
+    with quiet(path), _prepared(part, path) as example:
+        axes = part.dynamic_shapes_for_export(use_dynamo=False)
+        # What comes after these are switches, which are never tensors.
+        names = part.input_names[: len(example)]
+        interface = tracing.Interface(names, part.output_names, axes)
+        module = tracing.ForExport(part, _forward(part))
+        tracing.write_graph(module, example, path, interface, to)
+    return path
+
+
+def export_rearranged(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - as above
+    """Run NeMo's own exporter on a module whose weights it rearranges; return ``path``.
+
+    Those are recurrent layers, which are small.
+    """
+    import onnx  # noqa: PLC0415 - comes with the extra nemo
+
     with quiet(path):
-        part.export(str(path), onnx_opset_version=onnx_opset)
+        part.export(str(path), onnx_opset_version=to.onnx_opset)
+    model = onnx.load(path)
+    to.weights.move_in(model.graph)
+    onnx.save(model, path)
     return path
 
 
@@ -50,70 +71,29 @@ def quiet(path: Path) -> Iterator[None]:
         yield
 
 
-def share_weights(graphs: Iterable[Path], weights: Path) -> None:
-    """Move the large tensors of all graphs into one file that each of them refers to.
+@contextmanager
+def _prepared(part: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - as above
+    """Make a part ready to be traced, as NeMo's exporter does; give the inputs to trace it with."""
+    from nemo.core.classes import typecheck  # noqa: PLC0415 - takes long to import
+    from nemo.core.classes.exportable import Exportable  # noqa: PLC0415 - as above
 
-    Tensors with the same content are stored once, so a second graph of the same model costs
-    little more than its nodes.
-    """
-    import onnx  # noqa: PLC0415 - comes with the extra nemo
-
-    stored: dict[bytes, int] = {}
-    with weights.open("wb") as file:
-        for path in graphs:
-            model = onnx.load(path)
-            _lift_constants(model.graph)
-            for tensor in model.graph.initializer:
-                _externalise(tensor, weights.name, file, stored)
-            onnx.save(model, path)
-
-
-def _lift_constants(graph: onnx.GraphProto) -> None:
-    """Turn large ``Constant`` nodes, such as positional encodings, into initializers.
-
-    Only those can lie outside the graph.
-    """
-    for node in [node for node in graph.node if node.op_type == "Constant"]:
-        tensor = node.attribute[0].t
-        if len(tensor.raw_data) >= _MIN_SHARED_BYTES:
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            graph.node.remove(node)
+    example = part.input_module.input_example()
+    typecheck.set_typecheck_enabled(enabled=False)
+    try:
+        for module in part.modules():
+            if isinstance(module, Exportable):
+                module._prepare_for_export(noreplace=True)  # noqa: SLF001 - NeMo's exporter is apart
+        part._prepare_for_export(output=str(path), input_example=example)  # noqa: SLF001 - as above
+        yield example
+    finally:
+        typecheck.set_typecheck_enabled(enabled=True)
+        part._export_teardown()  # noqa: SLF001 - as above
 
 
-def _externalise(
-    tensor: onnx.TensorProto, location: str, file: IO[bytes], stored: dict[bytes, int]
-) -> None:
-    from onnx.external_data_helper import set_external_data  # noqa: PLC0415 - as onnx
-
-    data = tensor.raw_data
-    if len(data) < _MIN_SHARED_BYTES:
-        return
-    digest = hashlib.sha256(data).digest()
-    if digest not in stored:
-        file.write(bytes(-file.tell() % _PAGE_BYTES))
-        stored[digest] = file.tell()
-        file.write(data)
-    set_external_data(tensor, location, offset=stored[digest], length=len(data))
-    tensor.ClearField("raw_data")
-    tensor.data_location = tensor.EXTERNAL
-
-
-def keep_inputs(path: Path) -> None:
-    """Give a graph back the input ``length``, which the exporter drops where nothing reads it.
-
-    So all families are called the same way.
-    """
-    import onnx  # noqa: PLC0415 - comes with the extra nemo
-
-    model = onnx.load(path)
-    names = {value.name for value in model.graph.input}
-    if "audio_signal" not in names or "length" in names:
-        return
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    length = onnx.helper.make_tensor_value_info("length", onnx.TensorProto.INT64, [batch])
-    model.graph.input.append(length)
-    onnx.save(model, path)
+def _forward(part: Any) -> Callable[..., Any]:  # noqa: ANN401 - as above
+    """Return what computes a part's exported outputs."""
+    forward: Callable[..., Any] = getattr(part, "forward_for_export", part.forward)
+    return forward
 
 
 def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:  # noqa: ANN401 - no types
@@ -131,7 +111,7 @@ def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:  # noq
     features = {"audio_signal": noise.astype(np.float32), "length": np.array([_CHECKED_FRAMES])}
     with torch.inference_mode():
         inputs = {name: torch.from_numpy(value).to(device) for name, value in features.items()}
-        expected = getattr(part, "forward_for_export", part.forward)(**inputs)
+        expected = _forward(part)(**inputs)
     expected = expected[0] if isinstance(expected, tuple) else expected
     got = next(iter(OnnxSession(path).run(features).values()))
     difference = float(np.abs(got - expected.cpu().numpy()).max())

@@ -41,13 +41,18 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
     from omegaconf import OmegaConf  # noqa: PLC0415 - comes with NeMo
     from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415 - as above
 
+    from riva_speech.servicemaker.families.uninitialised import (  # noqa: PLC0415 - as above
+        Uninitialised,
+    )
+
     nemo_log.setLevel(logging.ERROR)
     trusted = trusted_config(checkpoint)
     loaded = weights.load(checkpoint.weights)
     config = OmegaConf.create(trusted)
     try:
         weights.refuse_giants(trusted, loaded, resolved=config)
-        model = getattr(models, checkpoint.class_name)(cfg=config)
+        with Uninitialised():
+            model = getattr(models, checkpoint.class_name)(cfg=config)
         _load(model, loaded)
     except (
         AttributeError,

@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from riva_speech.asr.streaming_config import CacheConfig
 from riva_speech.servicemaker.families.subsampling import applied, is_spatial, strided
+from riva_speech.servicemaker.families.tracing import Interface, write_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.asr.streaming_config import StreamingConfig
+    from riva_speech.servicemaker.families.sharing import Destination
 
 ATTENTION_CACHE, CONVOLUTION_CACHE = "cache_last_channel", "cache_last_time"
 # What NeMo gives a masked score: small enough to become 0, large enough for half precision.
@@ -42,7 +44,7 @@ def export_steps(
     head: Any,  # noqa: ANN401 - as above
     config: StreamingConfig,
     paths: tuple[Path, Path],
-    onnx_opset: int,
+    to: Destination,
 ) -> None:
     """Write the graphs of a stream's first and of each following step to two ``paths``.
 
@@ -52,7 +54,7 @@ def export_steps(
     with torch.inference_mode():
         for path, first in zip(paths, (True, False), strict=True):
             step = Step(encoder, head, config, first=first)
-            step.eval().to(device).export(path, onnx_opset)
+            step.to(device).export(path, to)
 
 
 def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above
@@ -144,23 +146,15 @@ class Step(nn.Module):
         scores = _pointwise(self.head.decoder_layers[0], x)
         return functional.log_softmax(scores / self.head.temperature, dim=-1)
 
-    def export(self, path: Path, onnx_opset: int) -> None:
+    def export(self, path: Path, to: Destination) -> None:
         """Write the step as an ONNX graph for any batch, with the names of NeMo's own."""
         taken = [name for cache in self.caches for name in cache.inputs]
         inputs = ["audio_signal", "length", *taken, f"{ATTENTION_CACHE}_len"]
         encoded = "logprobs" if self.head else "outputs"
         following = [cache.next_name for cache in self.caches]
         outputs = [encoded, "encoded_lengths", *following, f"{ATTENTION_CACHE}_next_len"]
-        torch.onnx.export(
-            self,
-            self._example(),
-            path,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
-            opset_version=onnx_opset,
-            dynamo=False,  # as NeMo's exporter, whose weights these graphs share
-        )
+        axes = {name: {0: "batch"} for name in (*inputs, *outputs)}
+        write_graph(self, self._example(), path, Interface(inputs, outputs, axes), to)
 
     def _example(self) -> tuple[Tensor, ...]:
         """Return inputs of a batch of two: one would be taken for a constant."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from riva_speech.asr.pipeline import TransducerConfig
 from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker.families import ctc, description, models
-from riva_speech.servicemaker.families.graphs import check_graph, export_graph
+from riva_speech.servicemaker.families.graphs import check_graph, export_rearranged
+from riva_speech.servicemaker.families.sharing import Destination, shared_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +33,11 @@ def export(checkpoint: Checkpoint, folder: Path, options: ctc.ExportOptions) -> 
     description.limit_length(model, options.max_frames)
     transducer = _describe(model, checkpoint)
     acoustic, vocabulary = description.describe(model, model.joint.vocabulary, transducer)
-    part, opset = model.encoder, options.onnx_opset
-    graphs = list(ctc.export_graphs(model, part, acoustic.streaming, folder, opset))
-    graphs.append(export_graph(model.decoder_joint, folder / DECODER_JOINT_GRAPH, opset))
+    part = model.encoder
+    with shared_weights(folder / ctc.SHARED_WEIGHTS) as weights:
+        to = Destination(weights, options.onnx_opset)
+        graphs = list(ctc.export_graphs(model, part, acoustic.streaming, folder, to))
+        graphs.append(export_rearranged(model.decoder_joint, folder / DECODER_JOINT_GRAPH, to))
     vocabulary.save(folder / ctc.VOCABULARY)
     result = ctc.collect(checkpoint, model, acoustic, graphs)
     if options.check:
