@@ -210,6 +210,30 @@ def test_two_pipelines_of_one_name_are_refused(tmp_path: Path, tiny_rmir: Path) 
     assert "another --name" in done.stderr
 
 
+def test_a_folder_is_deployed_with_the_options_of_one_pipeline(
+    tmp_path: Path, tiny_rmir: Path
+) -> None:
+    """deploy_all_models takes what riva-deploy takes, and does with it what that does."""
+    folder, report = tmp_path / "rmir", tmp_path / "report.json"
+    folder.mkdir()
+    shutil.copy(tiny_rmir, folder / "tiny.rmir")
+    options = ("--triton_backend=python", "--report", report)
+
+    succeed("deploy_all_models", *options, folder, tmp_path / "all")
+    succeed("riva-deploy", "--triton_backend=python", tiny_rmir, tmp_path / "one")
+
+    assert contents(tmp_path / "all") == contents(tmp_path / "one")
+    assert {model["rmir"] for model in json.loads(report.read_text())["models"]} == {"tiny.rmir"}
+
+
+def test_a_folder_without_pipelines_is_named(tmp_path: Path) -> None:
+    """There is nothing to deploy: exit 3, with the folder and what belongs there."""
+    done = run("deploy_all_models", "--precision=int8", tmp_path, tmp_path / "models")
+
+    assert done.returncode == 3
+    assert f"error: {tmp_path} holds no .rmir" in done.stderr
+
+
 def test_a_failed_deploy_leaves_what_was_there(
     tmp_path: Path, tiny_rmir: Path, tiny_repository: Path
 ) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULES = {
+    "deploy_all_models": "riva_speech.servicemaker.deploy_all_models",
     "nemo2riva": "riva_speech.servicemaker.nemo2riva",
     "riva-build": "riva_speech.servicemaker.riva_build",
     "riva-deploy": "riva_speech.servicemaker.riva_deploy",

@@ -1,6 +1,8 @@
 """``deploy_all_models``: deploy every RMIR of a folder.
 
-deploy_all_models RMIR_DIR MODEL_DIR
+deploy_all_models [-f] RMIR_DIR MODEL_DIR
+
+It takes the options of ``riva-deploy``.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from riva_speech import __version__, program
 from riva_speech.errors import ArtifactMissingError
-from riva_speech.servicemaker.riva_deploy import DeployOptions, deploy
+from riva_speech.servicemaker.riva_deploy import add_options, deploy, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,33 +22,37 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
+    chosen = parse(sys.argv[1:] if argv is None else argv)
+    program.start_logging()
+    sys.exit(program.run(lambda: deploy(options_of(chosen, pipelines_in(chosen.rmirs)))))
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="deploy_all_models",
-        description="Deploy every pipeline (.rmir) of a folder; their key stands in"
-        " the environment variable MODEL_DEPLOY_KEY.",
+        description="Deploy every pipeline (.rmir) of a folder, in the order of their names; their"
+        " key stands in the environment variable MODEL_DEPLOY_KEY.",
     )
     parser.add_argument("--version", action="version", version=f"deploy_all_models {__version__}")
-    parser.add_argument("-f", "--force", action="store_true", help="replace deployed models")
+    add_options(parser)
     parser.add_argument("rmirs", type=Path, metavar="RMIR_DIR", help="folder of pipelines")
     parser.add_argument("repository", type=Path, metavar="MODEL_DIR", help="folder to deploy to")
-    chosen = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    program.start_logging()
-    sys.exit(program.run(lambda: deploy_all(chosen.rmirs, chosen.repository, force=chosen.force)))
+    return parser.parse_args(argv)
 
 
-def deploy_all(rmirs: Path, repository: Path, *, force: bool = False) -> None:
-    """Deploy the RMIRs of a folder in the order of their names.
+def pipelines_in(folder: Path) -> list[str]:
+    """Return the RMIRs of a folder in the order of their names.
 
     Raises:
-        ArtifactMissingError: The folder holds none.
-        SpeechError: One cannot be deployed.
+        ArtifactMissingError: It holds none.
     """
-    sources = tuple(str(path) for path in sorted(rmirs.glob("*.rmir")))
+    sources = [str(path) for path in sorted(folder.glob("*.rmir"))]
     if not sources:
         raise ArtifactMissingError(
-            f"{rmirs} holds no .rmir", hint="build one with riva-build, and put it there"
+            f"{folder} holds no .rmir", hint="build one with riva-build, and put it there"
         )
-    deploy(DeployOptions(sources, repository, force, report=None))
+    return sources
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     chosen = parse(sys.argv[1:] if argv is None else argv)
     program.start_logging()
-    sys.exit(program.run(lambda: deploy(_options(chosen))))
+    sys.exit(program.run(lambda: deploy(options_of(chosen, chosen.sources))))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -61,15 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="riva-deploy", description="Deploy pipelines (.rmir) into a Triton model repository."
     )
     parser.add_argument("--version", action="version", version=f"riva-deploy {__version__}")
-    parser.add_argument("-f", "--force", action="store_true", help="replace deployed models")
-    parser.add_argument(
-        "--report",
-        type=Path,
-        metavar="FILE",
-        help="write what was deployed, how far it is from its source, and what it took, as JSON",
-    )
-    _add_target(parser)
-    _add_precision(parser)
+    add_options(parser)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -79,6 +71,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder to deploy to")
     return parser.parse_args(argv)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare everything but what is deployed, and where to."""
+    parser.add_argument("-f", "--force", action="store_true", help="replace deployed models")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what was deployed, how far it is from its source, and what it took, as JSON",
+    )
+    _add_target(parser)
+    _add_precision(parser)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +154,12 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _options(chosen: argparse.Namespace) -> DeployOptions:
+def options_of(chosen: argparse.Namespace, sources: Sequence[str]) -> DeployOptions:
+    """Return what a command line asks for, of ``sources``.
+
+    Raises:
+        UsageError: Its options do not go together.
+    """
     target = Target(
         runtime=chosen.runtime,
         triton_backend=chosen.triton_backend,
@@ -162,9 +172,7 @@ def _options(chosen: argparse.Namespace) -> DeployOptions:
             tuple(chosen.check_audio), chosen.check_tolerance, chosen.require_precision
         ),
     )
-    return DeployOptions(
-        tuple(chosen.sources), chosen.repository, chosen.force, chosen.report, target
-    )
+    return DeployOptions(tuple(sources), chosen.repository, chosen.force, chosen.report, target)
 
 
 def deploy(options: DeployOptions) -> None:

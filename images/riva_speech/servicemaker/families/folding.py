@@ -74,9 +74,9 @@ class _Folder:
         """Keep the single numbers that the graph's own constants are, for indices."""
         from onnx import numpy_helper  # noqa: PLC0415 - comes with the extra nemo
 
-        value = node.attribute[0].t
-        if not value.dims:
-            self._indices[node.output[0]] = numpy_helper.to_array(value)
+        value = node.attribute[0]
+        if value.name == "value" and not value.t.dims:
+            self._indices[node.output[0]] = numpy_helper.to_array(value.t)
 
     def _is_rearranged(self, node: onnx.NodeProto) -> bool:
         others = [self._indices.get(name) for name in node.input[1:]]

@@ -1,0 +1,95 @@
+"""Constants of graphs that are written without their weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from riva_speech.servicemaker.families.folding import fold
+from riva_speech.servicemaker.families.sharing import shared_weights
+from riva_speech.sessions.onnx import OnnxSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[np.float32]]
+
+pytestmark = pytest.mark.nemo
+
+CHANNELS, WIDTH, STEPS = 6, 8, 20
+
+
+def weights() -> Arrays:
+    random = np.random.default_rng(0)
+    shapes = {
+        "kernel": (WIDTH, CHANNELS, 3),
+        "bias": (WIDTH,),
+        "scale": (WIDTH,),
+        "shift": (WIDTH,),
+        "mean": (WIDTH,),
+        "pointwise": (WIDTH, WIDTH, 1),
+        "rows": (40, WIDTH),
+    }
+    made = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return {**made, "variance": random.uniform(0.5, 2, WIDTH).astype(np.float32)}
+
+
+def graph(*, normalised_twice: bool = False) -> Any:
+    """Return a graph without weights: a convolution, a normalisation, and two kinds of products."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - of the extra nemo
+
+    statistics = ["scale", "shift", "same mean", "variance"]
+    nodes = [
+        helper.make_node("Constant", [], ["first"], value=numpy_helper.from_array(np.array(0))),
+        helper.make_node("Identity", ["mean"], ["same mean"]),
+        helper.make_node("Conv", ["x", "kernel", "bias"], ["heard"]),
+        helper.make_node("BatchNormalization", ["heard", *statistics], ["normal"], epsilon=1e-3),
+        helper.make_node("Transpose", ["normal"], ["steps"], perm=[0, 2, 1]),
+        helper.make_node("Gather", ["pointwise", "first"], ["matrix"], axis=2),
+        helper.make_node("Transpose", ["matrix"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["steps", "turned"], ["mixed"]),
+        helper.make_node("Transpose", ["rows"], ["columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["mixed", "columns"], ["y"]),
+    ]
+    outputs = ["y", "heard"] if normalised_twice else ["y"]
+    given = {"x": (1, CHANNELS, STEPS)} | {name: one.shape for name, one in weights().items()}
+    return helper.make_graph(
+        nodes,
+        "folded",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in given.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+    )
+
+
+def save(made: Any, path: Path) -> OnnxSession:
+    from onnx import helper, save_model  # noqa: PLC0415 - as above
+
+    opsets = [helper.make_opsetid("", 17)]
+    save_model(helper.make_model(made, opset_imports=opsets, ir_version=8), path)
+    return OnnxSession(path, as_written=True)
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["read once", "read twice"])
+def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None:  # noqa: FBT001
+    """What only rearranges weights is gone; a normalisation too, where only it reads its input."""
+    x = np.random.default_rng(1).normal(size=(1, CHANNELS, STEPS)).astype(np.float32)
+    arrays = weights()
+    expected = save(graph(normalised_twice=twice), tmp_path / "plain.onnx").run({"x": x, **arrays})
+    folded = graph(normalised_twice=twice)
+
+    used = fold(folded, {name: partial(np.copy, one) for name, one in arrays.items()})
+    del folded.input[1:]
+    with shared_weights(tmp_path / "weights.bin") as shared:
+        folded.initializer.extend(shared.tensor(name, load()) for name, load in used.items())
+
+    found = save(folded, tmp_path / "folded.onnx").run({"x": x})
+    assert all(np.allclose(found[name], value, atol=1e-4) for name, value in expected.items())
+    kinds = Counter(node.op_type for node in folded.node)
+    kept = {"BatchNormalization": 1} if twice else {}
+    assert kinds == {"Constant": 1, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
