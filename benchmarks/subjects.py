@@ -1,6 +1,6 @@
 """What is measured: the same weights, made ready for us and for our peers.
 
-    digits   the embedded model's checkpoint, 0.9 M parameters
+    digits   a checkpoint of 0.9 M parameters
     english  a FastConformer-CTC of 11 M random parameters, in the shape of recipes/english; what
              greedy decoding costs does not depend on their values
     large    the same of 110 M parameters

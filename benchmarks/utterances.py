@@ -1,4 +1,4 @@
-"""The sounds that are recognised: pieces of the packaged sample, of different lengths."""
+"""The sounds that are recognised: pieces of a recording of digits, of different lengths."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import wave
 from pathlib import Path
 
 RATE = 16000
-_SAMPLE = Path(__file__).parents[1] / "quickstart" / "samples" / "en-US_sample.wav"
+_SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "digits" / "digits.wav"
 _SHORTEST, _LONGEST = 2.0, 8.0
 _SAMPLE_BYTES = 2
 
 
 def sound(seconds: float, begin: int = 0) -> bytes:
-    """Return the sample, repeated, from some byte on: 16-bit samples at 16 kHz."""
+    """Return the recording, repeated, from some byte on: 16-bit samples at 16 kHz."""
     with wave.open(str(_SAMPLE)) as source:
         assert source.getframerate() == RATE
         once = source.readframes(source.getnframes())

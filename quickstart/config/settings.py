@@ -76,7 +76,7 @@ class Settings:
         doc="Serve translation.",
     )
     asr_acoustic_model: str = key(
-        per_image(open="digits", riva="conformer"),
+        per_image(open="english", riva="conformer"),
         "The speech recognition model: with image=open a name of the embedded catalogue, with\n"
         "image=riva one of NVIDIA's; docs/configuration.md lists them.",
         heading="Speech recognition",

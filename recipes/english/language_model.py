@@ -138,7 +138,7 @@ def parse() -> argparse.Namespace:
     model.set_defaults(run=train)
     model.add_argument("folder", type=Path, help="where the text lies")
     model.add_argument("--kenlm", type=Path, required=True, help="folder of KenLM's programs")
-    model.add_argument("--prune", type=int, nargs="+", default=[0, 1, 1, 2], help="for each order, "
+    model.add_argument("--prune", type=int, nargs="+", default=[0, 1, 1], help="for each order, "
                        "n-grams counted this often or less are dropped")  # fmt: skip
     return parser.parse_args()
 

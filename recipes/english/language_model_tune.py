@@ -72,6 +72,7 @@ def tune(options: argparse.Namespace) -> None:
                 recognizer.config.decoder.flashlight,
                 lm_weight=weight,
                 word_insertion_score=score,
+                beam_size=options.beam_size,
             )
             way = FlashlightDecoding(vocabulary, config, lexicon, version / LANGUAGE_MODEL_FILE)
             errors = word_errors(way, clips, heard)
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--only", type=Path, help="names of the recordings to use, one a line")
     parser.add_argument("--lm-weights", type=float, nargs="+", default=[0.4, 0.8, 1.2, 1.6])
     parser.add_argument("--word-scores", type=float, nargs="+", default=[-0.5, 0.0, 0.5, 1.0])
+    parser.add_argument("--beam-size", type=int, default=64, help="paths kept after a step")
     tune(parser.parse_args())
 
 

@@ -138,7 +138,7 @@ class Package:
 
     def offer(self, data: bytes, version: str = "1") -> None:
         """Put an artefact and its row into the package."""
-        row = {"service": "asr", "language": "en-US", "model": "digits", "name": "test"}
+        row = {"service": "asr", "language": "en-US", "model": "english", "name": "test"}
         file = {"file": "test.rmir", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         table = {"artifacts": [{**row, **file, "version": version, "source": "embedded"}]}
         (self.artifacts / "catalog.json").write_text(json.dumps(table))

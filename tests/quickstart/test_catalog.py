@@ -48,7 +48,7 @@ def test_an_unknown_model_is_answered_with_those_there_are() -> None:
         Settings(asr_acoustic_model="conformer"),
         Settings(asr_language_code=("de-DE",)),
     ):
-        with pytest.raises(ArtifactMissingError, match="it has digits in en-US"):
+        with pytest.raises(ArtifactMissingError, match="it has english in en-US"):
             catalog.wanted(settings)
 
 
@@ -81,7 +81,7 @@ def test_references_are_taken_as_they_are(image: str) -> None:
         "nvidia/riva/rmir_a:1",
         f"https://host/b.rmir#sha256={digest}",
         f"file:///c/c.rmir#sha256={digest}",
-        "asr_digits_en_us",
+        "asr_english_en_us",
         "nvidia/riva/rmir_a:1",
     )
     settings = Settings(
@@ -104,11 +104,11 @@ def test_a_reference_makes_a_service_possible() -> None:
 
 def test_an_unknown_embedded_name_is_answered_with_the_nearest() -> None:
     """A plain name must be one of the embedded catalogue."""
-    with pytest.raises(ArtifactMissingError, match=r"did you mean asr_digits_en_us\?"):
-        catalog.wanted(Settings(models_asr=("asr_digits_en",)))
+    with pytest.raises(ArtifactMissingError, match=r"did you mean asr_english_en_us\?"):
+        catalog.wanted(Settings(models_asr=("asr_english_en",)))
 
 
 def test_every_language_must_be_there() -> None:
     """Each of several languages needs a model of its own."""
-    with pytest.raises(ArtifactMissingError, match='"digits" in de-DE'):
+    with pytest.raises(ArtifactMissingError, match='"english" in de-DE'):
         catalog.wanted(Settings(asr_language_code=("en-US", "de-DE")))

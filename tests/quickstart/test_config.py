@@ -207,7 +207,7 @@ def test_defaults_pass_their_own_checks(settings: Settings) -> None:
 def test_open_defaults_need_no_account() -> None:
     """Without NVIDIA's image nothing is on that has no embedded model."""
     settings = Settings()
-    assert (settings.image, settings.asr_acoustic_model) == ("open", "digits")
+    assert (settings.image, settings.asr_acoustic_model) == ("open", "english")
     assert not settings.service_enabled_nlp
     assert not settings.service_enabled_tts
     assert (settings.gpus_to_use, settings.image_speech_api) == ("auto", "")

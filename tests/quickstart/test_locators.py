@@ -23,7 +23,7 @@ HASH = "0123456789ABCDEF" * 4
             ),
         ),
         ("org/name:1", Locator("ngc", "org/name:1", "name", "1")),
-        ("asr_digits_en_us", Locator("embedded", "asr_digits_en_us", "asr_digits_en_us")),
+        ("asr_english_en_us", Locator("embedded", "asr_english_en_us", "asr_english_en_us")),
         (
             f"https://host:8443/a%20b/m.rmir?x=1#sha256={HASH}",
             Locator(

@@ -1,4 +1,4 @@
-"""The shipped model on real recordings: as good as it claims to be, and the same as in NeMo."""
+"""A small trained model on real recordings: as good as it claims to be, and the same as in NeMo."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import riva.client
 
 from recipes.word_errors import distance
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from support.audio import wav
+from support.client import offline_text, streamed_text
 from support.digits import CHECKPOINT, SAID, SAMPLE
 from support.nemo import Pair, make_pair, nemo_stream, nemo_texts
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import riva.client
     from numpy.typing import NDArray
 
 # What the model card promises for takes that were never trained on.
@@ -50,33 +51,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(CHECKPOINT, tmp_path_factory.mktemp("pair"))
 
 
-def offline(asr: riva.client.ASRService, audio: bytes) -> str:
-    response = asr.offline_recognize(audio, riva.client.RecognitionConfig(language_code="en-US"))
-    return "".join(one.alternatives[0].transcript for one in response.results if one.alternatives)
-
-
-def streaming(asr: riva.client.ASRService, audio: bytes) -> str:
-    config = riva.client.RecognitionConfig(language_code="en-US")
-    wanted = riva.client.StreamingRecognitionConfig(config=config, interim_results=False)
-    chunks = [audio[i : i + 3200] for i in range(0, len(audio), 3200)]
-    return "".join(
-        result.alternatives[0].transcript
-        for response in asr.streaming_response_generator(chunks, wanted)
-        for result in response.results
-        if result.alternatives
-    )
-
-
-@pytest.mark.parametrize("recognise", [offline, streaming])
+@pytest.mark.parametrize("recognise", [offline_text, streamed_text])
 def test_the_sample_is_understood(
     digits_asr: riva.client.ASRService, recognise: Callable[[riva.client.ASRService, bytes], str]
 ) -> None:
-    """The recording that the README transcribes gives its words, both ways."""
+    """The recording that other tests use gives its words, both ways."""
     assert recognise(digits_asr, SAMPLE.read_bytes()).split() == SAID.split()
 
 
 @pytest.mark.recordings
-@pytest.mark.parametrize("recognise", [offline, streaming])
+@pytest.mark.parametrize("recognise", [offline_text, streamed_text])
 def test_recordings_are_understood(
     digits_asr: riva.client.ASRService,
     test_takes: list[Take],
@@ -103,7 +87,7 @@ def test_whole_recordings_give_nemo_s_words(
     """For every test take the official client is given what NeMo's transcribe hears."""
     samples = [take.samples() for take in test_takes]
 
-    texts = [offline(digits_asr, take.path.read_bytes()).strip() for take in test_takes]
+    texts = [offline_text(digits_asr, take.path.read_bytes()).strip() for take in test_takes]
 
     assert texts == nemo_texts(pair.nemo, samples, tmp_path)
 
@@ -129,7 +113,7 @@ def test_a_client_s_streams_give_nemo_s_words(
 
     for samples in strings:
         expected = nemo_stream(pair.nemo, samples, right)[1]
-        assert streaming(digits_asr, wav(samples)).split() == expected.split()
+        assert streamed_text(digits_asr, wav(samples)).split() == expected.split()
 
 
 @pytest.mark.nemo

@@ -56,6 +56,17 @@ def final_text(responses: Iterable[Response]) -> str:
     return "".join(one.alternatives[0].transcript for one in finals)
 
 
+def offline_text(asr: riva.client.ASRService, audio: bytes) -> str:
+    """Send a recording whole; return what was heard."""
+    heard = asr.offline_recognize(audio, config()).results
+    return "".join(one.alternatives[0].transcript for one in heard if one.alternatives)
+
+
+def streamed_text(asr: riva.client.ASRService, audio: bytes) -> str:
+    """Send a recording in pieces; return what was heard."""
+    return final_text(stream(asr, cut(audio)))
+
+
 def refusal(call: object) -> tuple[grpc.StatusCode, str]:
     """Return the status and text with which a call fails."""
     with pytest.raises(grpc.RpcError) as caught:
