@@ -22,6 +22,7 @@ from riva_speech.errors import (
 )
 from riva_speech.servicemaker import weights
 from riva_speech.servicemaker.checkpoint import CONFIG, WEIGHTS, checked_module, unpack
+from riva_speech.servicemaker.sizes import fewest_weights
 from support.programs import run
 
 if TYPE_CHECKING:
@@ -408,7 +409,13 @@ def test_honest_weights_load(tmp_path: Path) -> None:
         ("encoder", {"feat_in": 80_000, "subsampling_factor": 8}),
         ("encoder", {"subsampling": "stacking", "feat_in": 900, "subsampling_factor": 8}),
         ("encoder", {"conv_kernel_size": 900_000}),
+        ("encoder", {"subsampling": None, "feat_in": 900_000}),
+        ("encoder", {"subsampling_factor": 1, "feat_in": 900_000}),
         ("decoder", {"prednet": {"pred_hidden": 8192}}),
+        ("preprocessor", {"features": 200_000, "n_fft": 400_000}),
+        ("preprocessor", {"features": 200_000, "n_window_size": 400_000, "window_size": None}),
+        ("preprocessor", {"window_size": 1e9}),
+        ("preprocessor", {"window_size": float("inf")}),
     ],
 )
 def test_no_model_is_built_that_the_weights_cannot_fill(
@@ -417,13 +424,46 @@ def test_no_model_is_built_that_the_weights_cannot_fill(
     """NeMo would take the memory first, and look at the weights later."""
     import torch  # noqa: PLC0415 - optional
 
-    honest = {"encoder": {"n_layers": 2, "d_model": 16}, "decoder": {"num_classes": 28}}
+    honest: dict[str, dict[str, Any]] = {
+        "preprocessor": {"features": 80, "n_fft": 512, "window_size": 0.025},
+        "encoder": {"n_layers": 2, "d_model": 16},
+        "decoder": {"num_classes": 28},
+    }
     loaded = {"x": torch.zeros(10_000)}
     weights.refuse_giants(honest, loaded)
     weights.refuse_giants({**honest, "decoder": {"prednet": None}}, loaded)
 
     with pytest.raises(DamagedArchiveError, match="larger model than its 10000 weights"):
         weights.refuse_giants({**honest, section: {**honest[section], **values}}, loaded)
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize(
+    "subsampling",
+    [
+        {},
+        {"subsampling": None},
+        {"subsampling_factor": 1},
+        {"subsampling_factor": 8},
+        {"subsampling": "dw_striding", "causal_downsampling": True},
+        {"subsampling": "vggnet"},
+        {"subsampling": "stacking"},
+        {"subsampling": "striding_conv1d", "subsampling_factor": 2},
+        {"subsampling": "striding_conv1d"},
+        {"subsampling": "dw_striding_conv1d", "subsampling_factor": 2},
+        {"subsampling": "dw_striding_conv1d"},
+    ],
+    ids=str,
+)
+def test_no_more_is_counted_than_nemo_builds(subsampling: dict[str, Any]) -> None:
+    """An honest model has all the weights that are asked for, whatever its configuration omits."""
+    from nemo.collections.asr.modules import ConformerEncoder  # noqa: PLC0415 - optional
+
+    encoder = {"feat_in": 80, "d_model": 16, "n_heads": 4, "n_layers": 1}
+    encoder |= {"subsampling_conv_channels": 500, **subsampling}
+    built = sum(weight.numel() for weight in ConformerEncoder(**encoder).parameters())
+
+    assert fewest_weights({"encoder": encoder}) <= built
 
 
 @pytest.mark.nemo

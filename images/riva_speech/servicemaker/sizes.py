@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _CONVOLVED = ("striding", "dw_striding", "vggnet")
 _STACKED = ("stacking", "stacking_norm")
+_FEWEST_STRIDED = 2
 
 
 def fewest_weights(config: Mapping[str, Any]) -> int:
@@ -28,6 +29,16 @@ def fewest_weights(config: Mapping[str, Any]) -> int:
     )
 
 
+def filters(config: Mapping[str, Any]) -> float:
+    """Return how many numbers the filters of a model's features take, at least their window's.
+
+    They are computed, so no weights bound them.
+    """
+    features = _section(config, "preprocessor")
+    points = max(_window(features), count(features.get("n_fft")) // 2)
+    return points * count(features.get("features"), 64)
+
+
 def count(value: object, default: int = 0) -> int:
     """Return a number of which there are some; one below zero must make up for no other."""
     return value if isinstance(value, int) and value > 0 else default
@@ -38,6 +49,14 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _window(features: Mapping[str, Any]) -> float:
+    """Return the samples of a window, of which the transform has under two times as many points."""
+    seconds, rate = features.get("window_size", 0.02), features.get("sample_rate", 16_000)
+    if seconds and isinstance(seconds, (int, float)) and isinstance(rate, (int, float)):
+        return seconds * rate
+    return count(features.get("n_window_size"))
+
+
 def _conformer(encoder: Mapping[str, Any]) -> int:
     layers, width = count(encoder.get("n_layers")), count(encoder.get("d_model"))
     wider = count(encoder.get("ff_expansion_factor"), 1)
@@ -45,15 +64,23 @@ def _conformer(encoder: Mapping[str, Any]) -> int:
 
 
 def _subsampling(encoder: Mapping[str, Any]) -> int:
-    """Count the projection of subsampled features, and the convolutions before it."""
+    """Count what makes fewer steps of the features and as wide ones as the layers want.
+
+    What a configuration leaves out has NeMo's defaults.
+    """
     width, mels = count(encoder.get("d_model")), count(encoder.get("feat_in"), 1)
-    kind, factor = encoder.get("subsampling", "striding"), count(encoder.get("subsampling_factor"))
+    kind = encoder.get("subsampling", "striding")
+    factor = count(encoder.get("subsampling_factor", 4))
+    if not kind or factor < _FEWEST_STRIDED:
+        return mels * width
     if kind in _STACKED:
         return factor * mels * width
     channels = count(encoder.get("subsampling_conv_channels"), width)
-    if kind not in _CONVOLVED:
-        return channels
-    return channels * max(1, mels // max(1, factor)) * width
+    if kind in _CONVOLVED:
+        return channels * max(1, mels // factor) * width
+    if factor == _FEWEST_STRIDED:  # one convolution along the time is the first and the last
+        return mels * width
+    return channels * (mels + width)
 
 
 def _convolutional(encoder: Mapping[str, Any]) -> int:

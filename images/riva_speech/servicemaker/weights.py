@@ -12,7 +12,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError
-from riva_speech.servicemaker.sizes import count, fewest_weights
+from riva_speech.servicemaker.sizes import count, fewest_weights, filters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,8 @@ _UNREADABLE = (
 _MOST_TIED = 2
 # No number in a description of a model's modules is as large, nor do its positions reach as far.
 _MOST, _MOST_POSITIONS = 1_000_000, 100_000
+# Of 128 features and 512 points there are 32768.
+_MOST_FILTERS = 16_000_000
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
@@ -83,7 +85,8 @@ def refuse_giants(
     resolved = config if resolved is None else resolved
     positions = count(resolved.get("encoder", {}).get("pos_emb_max_len"))
     there = sum(tensor.numel() for tensor in loaded.values())
-    if largest > _MOST or positions > _MOST_POSITIONS or fewest_weights(resolved) > there:
+    fit = largest <= _MOST and positions <= _MOST_POSITIONS and filters(resolved) <= _MOST_FILTERS
+    if not fit or fewest_weights(resolved) > there:
         raise DamagedArchiveError(
             f"the checkpoint's configuration asks for a larger model than its {there} weights make"
         )
