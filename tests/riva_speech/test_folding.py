@@ -93,3 +93,49 @@ def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None: 
     kinds = Counter(node.op_type for node in folded.node)
     kept = {"BatchNormalization": 1} if twice else {}
     assert kinds == {"Constant": 1, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
+
+
+def test_what_only_a_branch_or_the_caller_reads_is_kept(tmp_path: Path) -> None:
+    """A branch reads names from around it, and a constant may itself be what is asked for.
+
+    A convolution whose output a branch reads is not given normalised weights.
+    """
+    from onnx import TensorProto, helper  # noqa: PLC0415 - of the extra nemo
+
+    def value(name: str, kind: int = TensorProto.FLOAT) -> Any:
+        return helper.make_tensor_value_info(name, kind, None)
+
+    def branch(name: str, *nodes: Any) -> Any:
+        return helper.make_graph(nodes, name, [], [value(name)])
+
+    def made() -> Any:
+        statistics = ["scale", "shift", "mean", "variance"]
+        then = branch("sum", helper.make_node("Mul", ["heard", "rows of it"], ["sum"]))
+        other = branch("same", helper.make_node("Identity", ["normal"], ["same"]))
+        nodes = [
+            helper.make_node("Identity", ["kernel"], ["same kernel"]),
+            helper.make_node("Transpose", ["turned rows"], ["rows of it"], perm=[0, 2, 1]),
+            helper.make_node("Conv", ["x", "same kernel"], ["heard"]),
+            helper.make_node("BatchNormalization", ["heard", *statistics], ["normal"]),
+            helper.make_node("If", ["loud"], ["y"], then_branch=then, else_branch=other),
+        ]
+        given = [value("x"), value("loud", TensorProto.BOOL), *map(value, arrays)]
+        return helper.make_graph(nodes, "branched", given, [value("y"), value("rows of it")])
+
+    random = np.random.default_rng(2)
+    names = ("kernel", "scale", "shift", "mean", "variance")
+    arrays = {name: one for name, one in weights().items() if name in names}
+    arrays["turned rows"] = random.normal(size=(1, 1, WIDTH)).astype(np.float32)
+    x = random.normal(size=(1, CHANNELS, STEPS)).astype(np.float32)
+    folded = made()
+
+    used = fold(folded, {name: partial(np.copy, one) for name, one in arrays.items()})
+    del folded.input[2:]
+    with shared_weights(tmp_path / "weights.bin") as shared:
+        folded.initializer.extend(shared.tensor(name, load()) for name, load in used.items())
+
+    plain, ours = save(made(), tmp_path / "plain.onnx"), save(folded, tmp_path / "folded.onnx")
+    for loud in (False, True):
+        given = {"x": x, "loud": np.array(loud)}
+        expected, found = plain.run({**given, **arrays}), ours.run(given)
+        assert all(np.allclose(found[name], one, atol=1e-4) for name, one in expected.items())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import onnx
     from numpy.typing import NDArray
@@ -37,14 +37,23 @@ def fold(graph: onnx.GraphProto, constants: Mapping[str, Load]) -> dict[str, Loa
     return folder.run()
 
 
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield what a graph reads, as often as it does: its branches read what is around them too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                yield from _read(branch)
+    yield from (output.name for output in graph.output)
+
+
 class _Folder:
     """Folds one graph in place."""
 
     def __init__(self, graph: onnx.GraphProto, constants: Mapping[str, Load]) -> None:
         self._graph = graph
         self._constants = dict(constants)
-        self._readers = Counter(name for node in graph.node for name in node.input)
-        self._readers.update(output.name for output in graph.output)
+        self._readers = Counter(_read(graph))
         self._convolutions: dict[str, onnx.NodeProto] = {}
         self._indices: dict[str, Array] = {}
 
@@ -52,7 +61,7 @@ class _Folder:
         nodes = [node for node in self._graph.node if not self._is_folded(node)]
         del self._graph.node[:]
         self._graph.node.extend(nodes)
-        used = {name for node in nodes for name in node.input}
+        used = set(_read(self._graph))
         return {name: load for name, load in self._constants.items() if name in used}
 
     def _is_folded(self, node: onnx.NodeProto) -> bool:
