@@ -91,8 +91,8 @@ def subject(name: str, weights: str) -> Subject:
 
 
 def _digest(sources: tuple[str, ...]) -> str:
-    """Return a short hash of files."""
-    digest = hashlib.sha256(_MAKE.encode())
+    """Return a short hash of files, and of how the checkpoints are made."""
+    digest = hashlib.sha256(_MAKE.encode() + json.dumps(_SIZES).encode())
     for source in sources:
         digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()[:8]
