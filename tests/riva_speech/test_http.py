@@ -33,9 +33,9 @@ PATIENCE = 60.0
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[
-    tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamWriter]
+    tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamWriter]
 ]:
-    """Give a server's two ends of a connection, and the client's end to write to."""
+    """Give a server's two ends of a connection, and the client's two."""
     arrived: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
     arrived = asyncio.get_running_loop().create_future()
 
@@ -43,10 +43,10 @@ async def pair() -> AsyncIterator[
         arrived.set_result((reader, writer))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+    heard, client = await asyncio.open_connection(*server.sockets[0].getsockname())
     reader, writer = await arrived
     try:
-        yield reader, writer, client
+        yield reader, writer, heard, client
     finally:
         for one in (client, writer):
             one.transport.abort()
@@ -72,7 +72,7 @@ def test_a_body_that_is_not_taken_says_why(length: str, status: HTTPStatus) -> N
     """A length that is none, or too much, and a body that does not come, each have their answer."""
 
     async def read() -> HTTPStatus:
-        async with pair() as (reader, writer, _):
+        async with pair() as (reader, writer, *_):
             with pytest.raises(BodyError) as caught:
                 await Body(posted(length), reader, writer, largest=9, seconds=0.1).read()
             return caught.value.answer.status
@@ -81,7 +81,7 @@ def test_a_body_that_is_not_taken_says_why(length: str, status: HTTPStatus) -> N
 
 
 def test_work_for_a_client_that_has_left_is_given_up() -> None:
-    """What it waits for is cancelled, and its place is free, as soon as it hangs up."""
+    """What it waits for is cancelled, and its place is free, soon after it has hung up."""
 
     async def leave() -> bool:
         begun, was_cancelled = asyncio.Event(), False
@@ -95,7 +95,7 @@ def test_work_for_a_client_that_has_left_is_given_up() -> None:
                 was_cancelled = True
                 raise
 
-        async with pair() as (reader, writer, client):
+        async with pair() as (reader, writer, _, client):
             body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
             working = asyncio.ensure_future(body.while_there(work()))
             await begun.wait()
@@ -108,6 +108,29 @@ def test_work_for_a_client_that_has_left_is_given_up() -> None:
     assert asyncio.run(leave())
 
 
+def test_work_for_a_client_that_only_listens_is_done() -> None:
+    """Who has ended what it sends, as ``nc -N`` does, still gets its answer."""
+
+    async def listen() -> tuple[bytes, int]:
+        told = asyncio.Event()
+
+        async def work() -> int:
+            await told.wait()
+            return 42
+
+        async with pair() as (reader, writer, heard, client):
+            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
+            working = asyncio.ensure_future(body.while_there(work()))
+            client.write_eof()
+            told_to_wait = await heard.readuntil(b"\r\n\r\n")
+            told.set()
+            return told_to_wait, await working
+
+    head, found = asyncio.run(asyncio.wait_for(listen(), PATIENCE))
+    assert head.startswith(b"HTTP/1.1 100 ")
+    assert found == 42
+
+
 def test_work_for_a_client_that_stays_is_answered() -> None:
     """Its result, or its error, is what the client is told."""
 
@@ -118,7 +141,7 @@ def test_work_for_a_client_that_stays_is_answered() -> None:
         raise ValueError("no")
 
     async def stay() -> int:
-        async with pair() as (reader, writer, _):
+        async with pair() as (reader, writer, *_):
             body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
             with pytest.raises(ValueError, match="no"):
                 await body.while_there(fail())
@@ -131,7 +154,7 @@ def test_a_socket_that_takes_nothing_is_hung_up_on() -> None:
     """A client that stops to read holds nobody for longer than it may, and is then gone."""
 
     async def send() -> list[str]:
-        async with pair() as (reader, writer, _):
+        async with pair() as (reader, writer, *_):
             web = WebSocket(reader, writer, 1 << 20, patience=0.1)
             head = (
                 b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -191,9 +214,8 @@ def test_a_server_that_still_loads_ends_at_once(tiny_repository: Path, tmp_path:
 
     with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
-        said = ""
-        while "listening on" not in said:
-            said = process.stderr.readline()
+        listens = any("listening on" in line for line in process.stderr)
+        assert listens, f"the server ended by itself, with {process.wait(timeout=PATIENCE)}"
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(timeout=PATIENCE)

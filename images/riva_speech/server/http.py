@@ -127,7 +127,7 @@ class HttpServer:
         finally:
             self._running.discard(task)
             with suppress(asyncio.TimeoutError, OSError):
-                await asyncio.wait_for(_linger(reader, writer), _LINGER_SECONDS)
+                await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,7 +168,10 @@ class HttpServer:
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Wait for the client to hang up: closing while it still sends would undo what it was told."""
+    """Wait for the client to hang up, or to fall silent.
+
+    Closing while it still sends would undo what it was told.
+    """
     if writer.can_write_eof():
         writer.write_eof()
-    await until_end(reader)
+    await until_end(reader, _LINGER_SECONDS)

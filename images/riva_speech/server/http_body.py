@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _LONGEST_LENGTH = 12  # digits
 _PIECE_BYTES = 8192
+# Clients take any number of these before their answer.
+_GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PROBE_SECONDS = 1.0
 _T = TypeVar("_T")
 
 
@@ -53,7 +56,7 @@ class Body:
         """
         length = self._length()
         if self._head.headers.get("expect", "").lower() == "100-continue":
-            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._writer.write(_GO_ON)
         try:
             return await asyncio.wait_for(self._reader.readexactly(length), self._seconds)
         except asyncio.TimeoutError:
@@ -76,7 +79,7 @@ class Body:
             ConnectionResetError: The client has left.
         """
         working = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(until_end(self._reader))
+        leaving = asyncio.ensure_future(self._until_left())
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -87,9 +90,24 @@ class Body:
             working.cancel()
             await asyncio.wait((working, leaving))
 
+    async def _until_left(self) -> None:
+        """Wait until a client neither sends nor listens.
 
-async def until_end(reader: asyncio.StreamReader) -> None:
-    """Wait until a client sends no more; what it sends until then is nothing to anybody."""
-    with suppress(OSError):
-        while await reader.read(_PIECE_BYTES):
-            pass
+        One that has ended what it sends may still wait for its answer: only writing tells.
+        """
+        with suppress(OSError):
+            await until_end(self._reader)
+        while not self._writer.is_closing():
+            self._writer.write(_GO_ON)
+            await asyncio.sleep(_PROBE_SECONDS)
+
+
+async def until_end(reader: asyncio.StreamReader, patience: float | None = None) -> None:
+    """Wait until a client sends no more; what it sends until then is nothing to anybody.
+
+    Raises:
+        OSError: The connection broke.
+        asyncio.TimeoutError: Nothing came for ``patience`` seconds.
+    """
+    while await asyncio.wait_for(reader.read(_PIECE_BYTES), patience):
+        pass
