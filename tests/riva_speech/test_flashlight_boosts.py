@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from flashlight.lib.text.decoder import ZeroLM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from riva_speech.asr.ctc import read
 from riva_speech.asr.decoder_config import FlashlightConfig
 from riva_speech.asr.flashlight import FlashlightDecoding
-from riva_speech.asr.flashlight_boosts import Recent, boosted
+from riva_speech.asr.flashlight_boosts import _MOST_STATES, Recent, boosted
 from riva_speech.asr.options import Boost
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
@@ -97,6 +100,35 @@ def test_a_forgotten_state_is_a_beginning() -> None:
     assert gain == again
     assert finish == model.finish(first)[1]
     assert after is not first
+
+
+class Watched(ZeroLM):  # type: ignore[misc]  # flashlight has no types
+    """Flashlight's model without words, which notes whether its beginnings are still held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beginnings: list[weakref.ref[Any]] = []
+
+    def start(self, start_with_nothing: bool) -> Any:  # noqa: FBT001 - flashlight's own signature
+        """Return the state before the first word."""
+        state = super().start(start_with_nothing)
+        self.beginnings.append(weakref.ref(state))
+        return state
+
+
+def test_the_beginning_of_a_long_stream_is_let_go() -> None:
+    """Flashlight's states hold all that follow them: who holds the first holds the whole stream."""
+    decoding = FlashlightDecoding(PIECES, FlashlightConfig(), Lexicon(SPELLINGS[PIECES]), None)
+    inner = Watched()
+    plain = replace(decoding._setting, model=inner)
+    model = boosted(decoding, plain, (Boost("a b", 5.0),)).model
+    state = model.start(False)  # noqa: FBT003 - as above
+    assert [begin() is None for begin in inner.beginnings] == [False]
+
+    for _ in range(2 * _MOST_STATES + 1):
+        state, _ = model.score(state, 0)
+
+    assert [begin() is None for begin in inner.beginnings] == [True]
 
 
 A_OR_B = ({"▁a": 0.6, "▁b": 0.38}, {"": 0.99})

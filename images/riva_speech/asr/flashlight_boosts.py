@@ -164,7 +164,6 @@ class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
         self._parts = (model, walk, units, unknown, weights)
         self._model, self._walk, self._units, self._unknown, (self._own, self._weight) = self._parts
         self._states: Recent[Any, tuple[Any, int]] = Recent(_MOST_STATES)
-        self._first: tuple[Any, int] = (None, walk.node)
 
     def own(self) -> BoostedModel:
         """Return the same model for another stream."""
@@ -173,14 +172,13 @@ class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
     def start(self, start_with_nothing: bool) -> Any:  # noqa: ANN401, FBT001 - flashlight's own signature
         """Return the state before the first word."""
         state = LMState()
-        self._first = (self._model.start(start_with_nothing), self._walk.node)
         self._states = Recent(_MOST_STATES)
-        self._states.keep(state, self._first)
+        self._states.keep(state, self._beginning(start_with_nothing=start_with_nothing))
         return state
 
     def score(self, state: Any, unit: int) -> tuple[Any, float]:  # noqa: ANN401 - as above
         """Return the state behind a word, and what the word is worth."""
-        inner, node = self._states.recall(state) or self._first
+        inner, node = self._states.recall(state) or self._beginning()
         after, score = self._model.score(inner, min(unit, self._unknown))
         following, gains = self._walk.graph.row(node)
         place = self._units.get(unit, len(gains) - 1) if self._units else unit
@@ -190,8 +188,12 @@ class BoostedModel(LM):  # type: ignore[misc]  # flashlight has no types
 
     def finish(self, state: Any) -> tuple[Any, float]:  # noqa: ANN401 - as above
         """Return the state behind the last word, and what the end is worth."""
-        inner, node = self._states.recall(state) or self._first
+        inner, node = self._states.recall(state) or self._beginning()
         after, score = self._model.finish(inner)
         behind = state.child(-1)
         self._states.keep(behind, (after, node))
         return behind, self._own * score + self._walk.graph.final(node) / self._weight
+
+    def _beginning(self, *, start_with_nothing: bool = False) -> tuple[Any, int]:
+        """Return where an utterance begins: made anew, for states keep all that follow them."""
+        return self._model.start(start_with_nothing), self._walk.node
