@@ -176,6 +176,7 @@ def test_a_dialogue_tells_deltas_utterances_and_the_whole(
         ({"x" * 600_000: "", "y" * 600_000: ""}, [], "a session has at most"),
         ({}, ['{"type": "nonsense"}'], "event 'nonsense' is not known"),
         ({}, ["[1, 2"], "an event is an object of JSON"),
+        ({}, ['{"type": [' + "[]," * 60_000 + "[]]}"], "at most 100000 brackets and commas"),
         (
             {"input_audio_format": "pcm16"},
             ["append", '{"type": "transcription_session.update"}'],

@@ -43,6 +43,8 @@ _FORMATS = ("none", _PCM)
 # Bytes of one event, which is read on the loop that all others are answered on: more than a minute
 # of audio, and a tenth of a second at worst.
 _LARGEST_EVENT = 4 << 20
+# Brackets and commas of one event: reading a million takes seconds, in which nobody is answered.
+_MOST_PARTS = 100_000
 # Characters that a session may have, once it is written down: more than 10,000 phrases take.
 _LARGEST_SESSION = 1 << 20
 
@@ -298,6 +300,8 @@ def _word(word: riva_asr_pb2.WordInfo) -> dict[str, object]:
 
 
 def _read(text: str) -> dict[str, Any]:
+    if sum(map(text.count, "[{,")) > _MOST_PARTS:
+        raise RequestError(f"Error: an event has at most {_MOST_PARTS} brackets and commas.")
     try:
         event = json.loads(text)
     except (ValueError, RecursionError):
