@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import riva.client
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -214,6 +215,33 @@ def test_a_server_that_loads_is_live_and_not_ready(tiny_repository: Path, tmp_pa
             assert eventually(lambda: answers(port, "/v1/health/ready", 200))
         finally:
             process.terminate()
+
+
+def test_a_server_that_loads_ends_though_its_health_is_watched(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    """There is nothing to drain, and so the time for that is not waited for."""
+    models, uri = tmp_path / "models", f"127.0.0.1:{free_port()}"
+    shutil.copytree(tiny_repository, models)
+    options = [f"--riva-uri={uri}", f"--model_repository={models}", "--drain_timeout=3600"]
+    deploy = os.open(models, os.O_RDONLY)
+    fcntl.flock(deploy, fcntl.LOCK_EX)
+
+    with (
+        subprocess.Popen([sys.executable, "-m", MODULES["start-riva"], *options]) as process,
+        grpc.insecure_channel(uri) as channel,
+    ):
+        try:
+            request = health_pb2.HealthCheckRequest()
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                request, wait_for_ready=True, timeout=600
+            )
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            process.terminate()
+            assert process.wait(timeout=120) == 0
+        finally:
+            process.kill()
+            os.close(deploy)
 
 
 def answers(port: int, path: str, status: int) -> bool:

@@ -176,12 +176,15 @@ class Server:
         return load_and_warm_up(options.model_repository, open_session)
 
     async def _drain(self) -> None:
+        # Before it is ready there is nothing to end, and who watches health would stay.
+        patience = 0.0
         if self._health.state is ServerState.READY:
+            patience = self._options.drain_timeout
             await self._health.enter(ServerState.DRAINING)
-            _log.info("Draining for up to %.0f s", self._options.drain_timeout)
+            _log.info("Draining for up to %.0f s", patience)
         self._service.close()
-        until = time.monotonic() + self._options.drain_timeout
-        await self._grpc.stop(self._options.drain_timeout)
+        until = time.monotonic() + patience
+        await self._grpc.stop(patience)
         # Until here HTTP told who asked that the server drains; what is left of the time is for it.
         for server in self._http:
             await server.stop(max(0.0, until - time.monotonic()))
