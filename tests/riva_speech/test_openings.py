@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,15 @@ from riva.client.proto.riva_asr_pb2 import StreamingRecognizeRequest as Request
 
 from riva_speech.asr.pipeline import VadConfig
 from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.results import Alternative, RecognisedWord, Result
 from riva_speech.asr.vad import VoiceActivity
 from riva_speech.batching import BatchLimits
 from riva_speech.server.calls import Journal
+from riva_speech.server.conversation import results_of_end
 from riva_speech.server.metrics import Metrics
 from riva_speech.server.recognition import RecognitionService
 from riva_speech.server.registry import Registry
-from riva_speech.server.scheduling import Scheduler
+from riva_speech.server.scheduling import Scheduler, Waiting
 from support.audio import babble, wav
 
 if TYPE_CHECKING:
@@ -111,6 +113,19 @@ def test_streams_are_not_opened_on_the_loop(recognizers: dict[str, Recognizer]) 
     assert threading.current_thread() not in recognizer.threads
 
 
+def test_who_waits_hears_of_what_ended_before() -> None:
+    """Also the first thing that a server computes may be done before the loop has its turn."""
+    waiting = Waiting()
+
+    def submit() -> Future[int]:
+        future: Future[int] = Future()
+        future.set_result(7)
+        waiting.wake([future])
+        return future
+
+    assert asyncio.run(asyncio.wait_for(waiting.wait(submit), 60)) == 7
+
+
 def test_a_stream_that_is_left_was_not_ok(recognizers: dict[str, Recognizer]) -> None:
     """Whoever goes between two answers is counted as one who cancelled."""
     with service(watched(recognizers)) as (served, metrics):
@@ -131,3 +146,21 @@ def test_every_probability_of_speech_is_told(recognizers: dict[str, Recognizer])
 
     told = [one for result in answer.results for one in result.pipeline_states.vad_probabilities]
     assert len(told) == -(-len(SAMPLES[44:]) // 2 // 512)
+
+
+def final(text: str, *probabilities: float) -> Result:
+    words = tuple(RecognisedWord(word, 0, 1, 1.0) for word in text.split())
+    return Result((Alternative(words, 1.0),), True, 1.0, vad_probabilities=probabilities)  # noqa: FBT003 - a final
+
+
+def test_a_wordless_end_is_told_once() -> None:
+    """Alone it is a result; behind a final that comes with it, its probabilities are that one's."""
+    one, two, silence = final("one", 0.9), final("two", 0.8), final("", 0.1, 0.2)
+
+    assert results_of_end([], silence, had_final=False) == [silence]
+    assert results_of_end([], silence, had_final=True) == []
+    assert results_of_end([one], two, had_final=True) == [one, two]
+    assert results_of_end([one, two], silence, had_final=False) == [
+        one,
+        final("two", 0.8, 0.1, 0.2),
+    ]

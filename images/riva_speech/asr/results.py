@@ -75,6 +75,11 @@ class Result:
         """The text of the best reading."""
         return self.alternatives[0].transcript
 
+    def heard_on(self, following: Result) -> Result:
+        """Return this result with what the voice activity was in one that is not sent."""
+        told = (*self.vad_probabilities, *following.vad_probabilities)
+        return replace(self, vad_probabilities=told)
+
     def later(self, seconds: float) -> Result:
         """Return this result as it is where its audio begins so much later in a stream."""
         return replace(

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from riva_speech.server.scheduling import Scheduler
 
 
+def results_of_end(finals: list[Result], last: Result, *, had_final: bool) -> list[Result]:
+    """Return what the end of a stream is answered with.
+
+    Args:
+        finals: The utterances that ended in the last of the audio.
+        last: The utterance that the end cut off: without words it is told only where there is no
+            other, and else its probabilities of speech go with the final before.
+        had_final: Whether the client was sent one before.
+    """
+    if last.words or not (finals or had_final):
+        return [*finals, last]
+    return [*finals[:-1], *(one.heard_on(last) for one in finals[-1:])]
+
+
 class Conversation:
     """Answers the messages of one stream, one at a time."""
 
@@ -84,8 +98,7 @@ class Conversation:
         """End the stream; answer with what was still to come."""
         finals = await self._hear(await self._decode_last(), is_last=True)
         last = self._late(await self._turns.finish())
-        nothing_said = not (self._had_final or finals)
-        return self._respond([*finals, last] if last.words or nothing_said else finals)
+        return self._respond(results_of_end(finals, last, had_final=self._had_final))
 
     async def _decode(self, audio: bytes) -> Samples:
         if len(audio) <= QUICK_BYTES and not self._audio.is_packed:

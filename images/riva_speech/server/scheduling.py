@@ -57,9 +57,10 @@ class Waiting:
         self._waiters: dict[Future[Any], asyncio.Future[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def wait(self, future: Future[_T]) -> _T:
-        """Return the result of a future that was made since the loop last had its turn."""
+    async def wait(self, submit: Callable[[], Future[_T]]) -> _T:
+        """Submit something, and return the result of its future, which may end at once."""
         self._loop = asyncio.get_running_loop()
+        future = submit()
         self._waiters[future] = waiter = self._loop.create_future()
         try:
             await waiter
@@ -139,7 +140,7 @@ class Scheduler:
         """Let a recogniser's model run an item of ``owner`` when it is its turn."""
         batcher = self._batchers[recognizer.config.name]
         return await self._waiting.wait(
-            batcher.submit(item, stream=id(owner), deadline=deadline, patience=patience)
+            lambda: batcher.submit(item, stream=id(owner), deadline=deadline, patience=patience)
         )
 
     def _batcher(
