@@ -15,9 +15,10 @@ def main() -> NoReturn:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         from quickstart.cli import main as run
+
+        run()
     except KeyboardInterrupt:
         _interrupted()
-    run()
 
 
 def _interrupted() -> NoReturn:

@@ -328,8 +328,12 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come; as an error of ours, who asks a server would take it for its answer."""
+
+
 def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise InterruptionError("stopped by SIGTERM")
+    raise _TerminatedError
 
 
 def _as_ours(error: BaseException) -> RivaQsError:
@@ -344,4 +348,7 @@ def _as_ours(error: BaseException) -> RivaQsError:
     if isinstance(error, _TYPERS_OWN):
         command = getattr(getattr(error, "ctx", None), "command_path", "riva-qs")
         return UsageError(error.format_message(), f"{command} --help")
-    return InterruptionError("interrupted")
+    terminated = isinstance(error, _TerminatedError) or isinstance(
+        error.__cause__, _TerminatedError
+    )
+    return InterruptionError("stopped by SIGTERM" if terminated else "interrupted")

@@ -93,7 +93,9 @@ def _fetch(suite: Suite, todo: Plan) -> list[str]:
     """Bring all files to their places, several at once; return what was done."""
     fresh = {part.name: part for part in todo.fresh}
     if fresh:
-        jobs = [_job(suite, part) for part in fresh.values()]
+        # Everybody claims files in one order: two that do not would wait for each other.
+        ordered = sorted(fresh.values(), key=lambda part: part.file.sha256)
+        jobs = [_job(suite, part) for part in ordered]
         what = f"{len(jobs)} archives" if len(jobs) > 1 else jobs[0].target.name
         size = sum(job.file.size for job in jobs)
         with suite.console.bytes_progress(f"fetching {what}", size) as progress:

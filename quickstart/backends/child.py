@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quickstart.backends.watching import Watch
@@ -39,7 +40,7 @@ def run(
         stderr=subprocess.STDOUT,
     )
     with _ended_with_us(child):
-        lines = list(_said(child, Watch(who, report, silence, lambda: _look(child))))
+        lines = list(_said(child, Watch(who, report, silence, _Look(child))))
     return child.returncode, lines
 
 
@@ -55,10 +56,21 @@ def _said(child: subprocess.Popen[bytes], watch: Watch) -> Iterator[str]:
         output.close()
 
 
-def _look(child: subprocess.Popen[bytes]) -> str:
-    if child.poll() is not None:
-        raise _EndedError
-    return ""
+@dataclass
+class _Look:
+    """What is asked in each pause of a program: whether it has ended.
+
+    Only the second pause after its end counts: what it said last may have been on its way before.
+    """
+
+    child: subprocess.Popen[bytes]
+    gone: bool = False
+
+    def __call__(self) -> str:
+        if self.gone:
+            raise _EndedError
+        self.gone = self.child.poll() is not None
+        return ""
 
 
 @contextmanager

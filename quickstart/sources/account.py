@@ -14,7 +14,7 @@ import re
 import threading
 import uuid
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,10 @@ _NOWHERE = "/dev/null"
 _REFUSED = 400
 
 
+# What ngcsdk reads and prints is the process's: one thread of all may ask, whatever its account.
+_LOCK = threading.RLock()
+
+
 @dataclass
 class Account:
     """A key at NGC; threads may share one.
@@ -48,7 +52,6 @@ class Account:
 
     key: Key
     org: str
-    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @cached_property
     def _bare(self) -> Any:  # noqa: ANN401 - ngcsdk has no types
@@ -77,7 +80,7 @@ class Account:
     @cached_property
     def base_url(self) -> str:
         """The address of the API."""
-        with self._lock:
+        with _LOCK:
             return str(self._bare.config.base_url).rstrip("/")
 
     def headers(self, org: str, team: str, *, renew: bool = False) -> dict[str, str]:
@@ -112,7 +115,7 @@ class Account:
     @contextmanager
     def _asking(self) -> Iterator[None]:
         """Keep ngcsdk to one thread and silent, and translate what it raises."""
-        with self._lock, _surroundings(self.base_url):
+        with _LOCK, _surroundings(self.base_url):
             try:
                 with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                     yield

@@ -40,6 +40,11 @@ def claim(folder: Path) -> int:
                 return descriptor
 
 
+def waiting(folder: Path) -> bool:
+    """Say whether a claimed folder holds a file: two of one content may have two names."""
+    return any(path.name != _LOCK for path in folder.iterdir())
+
+
 def release(folder: Path, descriptor: int) -> None:
     """Remove a folder that is claimed, and let go of it."""
     shutil.rmtree(folder, ignore_errors=True)

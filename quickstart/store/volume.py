@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import quickstart
 from quickstart.errors import RivaQsError, from_exit_code
 from quickstart.store.folder import Folder
-from quickstart.store.staging import claim, release, staging
+from quickstart.store.staging import claim, release, staging, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
     from quickstart.backends.engine import Engine
@@ -37,7 +37,7 @@ _MODULES = (
 )
 _PACKAGES = ("quickstart", "quickstart/store")
 _ROOT = "/data"
-_ROLE, _AGENT = "riva-qs.role", "store"
+_ROLE, _STORE, _AGENT = "riva-qs.role", "riva-qs.store", "store"
 _HEADER, _STDOUT = 8, 1
 _CHUNK = 1 << 20
 _PATIENCE = 10
@@ -89,8 +89,8 @@ class Volume:
                 agent.channel.write(chunk)
             agent.answer()
         path.unlink()
-        if (claimed := self._claims.pop(digest, None)) is not None:
-            release(staging() / digest, claimed)
+        if digest in self._claims and not waiting(staging() / digest):
+            release(staging() / digest, self._claims.pop(digest))
 
     def read(self, relative: str, sink: BinaryIO) -> None:
         """Copy a file of the volume to a stream."""
@@ -114,13 +114,18 @@ class Volume:
         from quickstart.backends import engine, plan
 
         own = plan.names(self.settings)
-        users = [name for name in self.engine.volume_users(self.name) if name not in own]
-        engine.refuse_users(self.name, [name for name in users if not self._is_agent(name)])
+        users = self.engine.volume_users(self.name)
+        engine.refuse_users(self.name, [name for name in users if not self._is_ours(name, own)])
 
-    def _is_agent(self, container: str) -> bool:
-        """Say whether a container looks after a volume, or is gone by now."""
+    def _is_ours(self, container: str, own: Sequence[str]) -> bool:
+        """Say whether a container is this location's, looks after a volume, or is gone by now.
+
+        A name alone says nothing: the official scripts name theirs alike.
+        """
         found = self.engine.container(container)
-        return found is None or found.labels.get(_ROLE) == _AGENT
+        if found is None or found.labels.get(_ROLE) == _AGENT:
+            return True
+        return container in own and found.labels.get(_STORE) == self.name
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

@@ -79,13 +79,14 @@ def test_a_volume_that_somebody_uses(volume: Place) -> None:
     """clean leaves a volume as it is that another container has, names that, and works after it."""
     volume.ok("init")
     volume.ok("start")
-    other = f"{volume.name}-other"
-    docker("create", "--name", other, f"--volume={volume.name}:/x", IMAGE, "true")
-    try:
-        text = volume.fails(7, "clean", "--yes")
-    finally:
-        docker("rm", other)
-    assert f"in use by the container {other}" in text
+    # The second has a name that riva-qs gives, and none of its labels: so have official ones.
+    for other in (f"{volume.name}-other", f"{volume.name}-before"):
+        docker("create", "--name", other, f"--volume={volume.name}:/x", IMAGE, "true")
+        try:
+            text = volume.fails(7, "clean", "--yes")
+        finally:
+            docker("rm", other)
+        assert f"in use by the container {other}" in text
     assert hear(volume.port) == SAID
     assert volume.json("status")["ready"]
     volume.ok("clean", "--yes")

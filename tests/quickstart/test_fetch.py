@@ -43,6 +43,7 @@ def test_several_archives_of_ngc(qs: CommandLine, ngc: Ngc) -> None:
     assert {name.removesuffix(".rmir"): sent for name, sent in ngc.sent.items()} == {
         name: len(text) for name, text in data.items()
     }
+    assert all(f"{name}.rmir: fetched" in done.stdout for name in data)
     assert PERSONAL not in done.stdout + done.stderr
 
 

@@ -51,20 +51,18 @@ class Names:
         return self._kept / name
 
     def ended_server(self) -> str:
-        """Return the id of the server's container that ended, empty for none, and keep its log.
+        """Return the id of the server's container that ended, empty for none.
 
         Raises:
             RivaQsError: It runs, or is somebody else's.
         """
         container = self._ended(self.server)
-        if container is None:
-            return ""
-        with self.log("previous.log").open("w", encoding="utf-8") as kept:
-            kept.writelines(f"{line}\n" for line in self.engine.logs(container.id))
-        return container.id
+        return container.id if container is not None else ""
 
     def set_aside(self, ended: str) -> None:
-        """Give the server's container that ended another name, so that a new one can have it."""
+        """Keep the log of the server's container that ended, and free its name for a new one."""
+        with self.log("previous.log").open("w", encoding="utf-8") as kept:
+            kept.writelines(f"{line}\n" for line in self.engine.logs(ended))
         self.engine.remove(self.before)
         self.engine.rename(ended, self.before)
 

@@ -50,6 +50,6 @@ def connect() -> Engine:
         return Engine(open_api(str(about["ApiVersion"])), where, str(about.get("Arch", "")))
     except (DockerException, OSError) as error:
         raise unreachable(where, error) from error
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         message = f"what answers at {where} is no Docker Engine"
         raise UnsupportedError(message, "check DOCKER_HOST") from error
