@@ -1,4 +1,4 @@
-"""A .nemo file is hostile until proven otherwise; none of these tests needs NeMo."""
+"""A .nemo file is hostile until proven otherwise; few of these tests need NeMo, and say so."""
 
 from __future__ import annotations
 
