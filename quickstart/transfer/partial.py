@@ -143,10 +143,12 @@ class Partial:
         beside(self.target, PARTIAL).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have it."""
-        if self._journal >= 0:
-            os.close(self._journal)
-        os.close(self.descriptor)
+        """Let others have it; a thread that is late must not write into what gets its numbers."""
+        journal, self._journal = self._journal, -1
+        descriptor, self.descriptor = self.descriptor, -1
+        if journal >= 0:
+            os.close(journal)
+        os.close(descriptor)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def riva(place: Place, nvidia: str) -> Place:
         "riva_model_loc=./models-here\nuse_existing_rmirs=true\ngpus_to_use=none\n"
         "service_enabled_tts=false\nservice_enabled_nlp=false\nriva_timeout_sec=60\n"
         f"riva_target_gpu_family=non-tegra\ncontainer_ulimits={str(may_raise_limits()).lower()}\n"
+        f"readiness_audio={SAMPLE}\n"
     )
     return place
 

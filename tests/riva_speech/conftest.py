@@ -65,7 +65,7 @@ def digits_sample() -> Path:
 @pytest.fixture(scope="session")
 def digits(digits_repository: Path) -> Iterator[str]:
     """The address of a server that knows digits, which all tests share."""
-    with serving(digits_repository) as (address, _):
+    with serving(digits_repository, quiet=True) as (address, _):
         yield address
 
 
@@ -77,7 +77,7 @@ def digits_asr(digits: str) -> riva.client.ASRService:
 @pytest.fixture(scope="session")
 def uri(tiny_repository: Path) -> Iterator[str]:
     """The address of a server over the tiny models, which all tests share."""
-    with serving(tiny_repository) as (address, _):
+    with serving(tiny_repository, quiet=True) as (address, _):
         yield address
 
 

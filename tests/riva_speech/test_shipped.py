@@ -41,7 +41,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def asr(repository: Path) -> Iterator[riva.client.ASRService]:
-    with serving(repository) as (uri, _):
+    with serving(repository, quiet=True) as (uri, _):
         yield riva.client.ASRService(riva.client.Auth(uri=uri))
 
 

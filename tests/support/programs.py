@@ -54,12 +54,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(repository: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run start-riva until it is ready; give its address and process, and stop it at the end."""
+def serving(
+    repository: Path, *options: str, quiet: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run start-riva until it is ready; give its address and process, and stop it at the end.
+
+    One that many tests share must be quiet: nobody reads its pipe, and a full one stops it.
+    """
     uri = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", MODULES["start-riva"], f"--riva-uri={uri}"]
     command += [f"--model_repository={repository}", "--asr_service=true", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL if quiet else subprocess.PIPE, text=True
+    )
     try:
         wait_until_serving(uri, process)
         yield uri, process
