@@ -1,19 +1,15 @@
 """Moves a file in parallel ranges into its `.partial` file.
 
 Workers fetch the ranges in order, straight from the socket into a buffer of their own and from
-there to the file; a hasher follows them, and goes first where cores are few: sharing one fairly
-with eight workers, it would have most of its work before it when they are done. All are daemon
-threads: whoever waits for them can be interrupted at any moment, and what is finished is in the
-journal by then.
+there to the file; a hasher follows them. All are daemon threads: whoever waits for them can be
+interrupted at any moment, and what is finished is in the journal by then.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from quickstart.transfer.partial import Partial
 
 _FAREWELL = 1.0
-_YIELDING = 5
 THREAD = "riva-qs transfer"
 _SLOW = NetworkError("the other side gives next to nothing", "try again later: what came is kept")
 
@@ -73,15 +68,6 @@ class _Part:
     stop: int
     position: int
     known: bool = False
-
-
-def _yield_to_others() -> None:
-    """Let the process's other threads have a core before this one."""
-    if sys.platform == "linux":
-        # Only there is a "process" one thread.
-        me = threading.get_native_id()
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + _YIELDING)
 
 
 @dataclass
@@ -165,7 +151,6 @@ class Mover:
 
     def _work(self) -> None:
         """Bring ranges until all are hashed."""
-        _yield_to_others()
         buffer = self._buffer()
         while (index := self._course.next()) is not None:
             if index not in self.partial.arrived:
