@@ -39,18 +39,27 @@ class HttpBody:
     start: int
     _raw: urllib3.BaseHTTPResponse
     _url: str
+    _aborted: bool = False
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer, and return with how many bytes: fewer, or none, at the end."""
+        """Fill a buffer, and return with how many bytes: fewer, or none, at the end.
+
+        Raises:
+            NetworkError: It broke off, or was aborted.
+        """
         with translated(self._url):
             # urllib3's own reading copies every byte twice before it gives it away.
             count: int = self._raw._fp.readinto(buffer)  # type: ignore[attr-defined] # noqa: SLF001
             if count and self._raw.closed:
                 self._raw.release_conn()
-            return count
+        # Python's TLS sockets, once shut down, give what is left as it came: encrypted.
+        if self._aborted:
+            raise NetworkError(f"{shown(self._url)} was broken off", "try again")
+        return count
 
     def abort(self) -> None:
-        """Make a `readinto` that waits in another thread end."""
+        """Make a `readinto` that waits in another thread end, and give nothing any more."""
+        self._aborted = True
         with suppress(OSError, ValueError, RuntimeError, AttributeError):
             self._raw.shutdown()
 

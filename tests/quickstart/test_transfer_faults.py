@@ -82,6 +82,17 @@ def test_what_passes_is_waited_for(ngc: Ngc, target: Path, faults: list[Fault]) 
     assert alone(target)
 
 
+@pytest.mark.usefixtures("target")
+def test_what_is_aborted_gives_nothing() -> None:
+    """What was on its way when a connection was broken off is never taken for the file's bytes."""
+    here, file = described()
+    with here.open(ARTIFACT, file, 0, file.size) as body:
+        assert body.readinto(memoryview(bytearray(100))) == 100
+        body.abort()
+        with pytest.raises(NetworkError, match="broken off"):
+            body.readinto(memoryview(bytearray(STEP)))
+
+
 def test_retry_after_is_obeyed(ngc: Ngc, target: Path) -> None:
     """Who asks to wait a second is not asked again before."""
     ngc.fail(Fault("status", value=429, header="1", times=1))
