@@ -16,7 +16,6 @@ from quickstart.backends.base import server_spec
 from quickstart.client import reachable, require, tls_of
 from quickstart.errors import (
     ArtifactMissingError,
-    InterruptionError,
     NotReadyError,
     RivaQsError,
     from_exit_code,
@@ -148,7 +147,7 @@ def _await(suite: Suite, probe: health.ServiceProbe, *, started: bool) -> health
     try:
         with suite.console.activity(title) as report:
             outcome = health.wait(probe, suite.settings.riva_timeout_sec, report)
-    except (KeyboardInterrupt, InterruptionError):
+    except KeyboardInterrupt:
         if started:
             suite.console.note(suite.backend.stop())
         raise
