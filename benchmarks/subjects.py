@@ -1,9 +1,9 @@
 """What is measured: the same weights, made ready for us and for our peers.
 
     digits   a checkpoint of 0.9 M parameters
-    english  a FastConformer-CTC of 11 M random parameters, in the shape of recipes/english; what
-             greedy decoding costs does not depend on their values
-    large    the same of 110 M parameters
+    english  the embedded model: a FastConformer-CTC of 11 M parameters
+    large    one of 110 M random parameters; what greedy decoding costs does not depend on their
+             values
 
 Each is built once, in a folder outside of the tree: $RIVA_BENCHMARKS, else
 ~/.cache/riva-qs/benchmarks; ours anew where the export has changed. A build that was interrupted
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
+_TRAINED = {name: ROOT / "recipes" / name / f"{name}.nemo" for name in ("digits", "english")}
 # The shapes of those with random weights.
-_SIZES = {
-    "english": {"width": 192, "layers": 12, "heads": 4, "channels": 64},
-    "large": {"width": 512, "layers": 17, "heads": 8, "channels": 256},
-}
-SUBJECTS = ("digits", *_SIZES)
+_SIZES = {"large": {"width": 512, "layers": 17, "heads": 8, "channels": 256}}
+SUBJECTS = (*_TRAINED, *_SIZES)
 WEIGHTS = ("fp32", "int8")
 _MAKE = """
 import json, sys
@@ -49,9 +47,9 @@ _BUILD = (
 
 
 # What decides the graphs: where one of these changes, they are built anew.
-_PEERS_SOURCES = ("benchmarks/peer_models.py", "recipes/digits/digits.nemo")
+_PEERS_SOURCES = (ROOT / "benchmarks" / "peer_models.py", *_TRAINED.values())
 _OUR_SOURCES = tuple(
-    f"images/riva_speech/servicemaker/{name}.py"
+    ROOT / "images" / "riva_speech" / "servicemaker" / f"{name}.py"
     for name in (
         *(f"families/{one}" for one in ("ctc", "description", "folding", "graphs", "models")),
         *(f"families/{one}" for one in ("sharing", "streaming", "subsampling", "tracing")),
@@ -90,11 +88,11 @@ def subject(name: str, weights: str) -> Subject:
     return Subject(theirs, ours / "models", weights)
 
 
-def _digest(sources: tuple[str, ...]) -> str:
+def _digest(sources: tuple[Path, ...]) -> str:
     """Return a short hash of files, and of how the checkpoints are made."""
     digest = hashlib.sha256(_MAKE.encode() + json.dumps(_SIZES).encode())
     for source in sources:
-        digest.update((ROOT / source).read_bytes())
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:8]
 
 
@@ -113,8 +111,8 @@ def _made(folder: Path, build: Callable[[Path], None]) -> None:
 
 def _build_theirs(name: str, folder: Path) -> None:
     checkpoint = folder / "model.nemo"
-    if name == "digits":
-        shutil.copy(ROOT / "recipes" / "digits" / "digits.nemo", checkpoint)
+    if name in _TRAINED:
+        shutil.copy(_TRAINED[name], checkpoint)
     else:
         _run("-c", _MAKE, checkpoint, json.dumps(_SIZES[name]))
     _run("-m", "benchmarks.peer_models", checkpoint, folder / "peers")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ import riva.client
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from riva_speech.server.http import HttpServer, Paths
 from riva_speech.server.http_body import Body, BodyError
-from riva_speech.server.http_messages import Head
+from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.websocket import WebSocket
 from support.programs import MODULES, free_port, serving
 
@@ -167,6 +169,31 @@ def test_a_socket_that_takes_nothing_is_hung_up_on() -> None:
             return [text async for text in web.messages()]
 
     assert asyncio.run(asyncio.wait_for(send(), PATIENCE)) == []
+
+
+def test_a_client_that_lingers_is_hung_up_on_when_its_server_ends() -> None:
+    """It was answered and does not leave: its connection ends with the server's loop."""
+    client = socket.socket()
+
+    async def answer() -> bytes:
+        server, port = HttpServer(Paths({"/": lambda: Answer(b"there")})), free_port()
+        await server.start("127.0.0.1", port, "--http_port")
+        client.connect(("127.0.0.1", port))
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with client.makefile("rb") as heard:
+            told = await asyncio.to_thread(heard.read)
+        await server.stop(PATIENCE)
+        return told
+
+    def push() -> None:
+        for _ in range(100):
+            client.sendall(b"more")
+            time.sleep(0.1)
+
+    with client:
+        assert asyncio.run(answer()).endswith(b"there")
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            push()
 
 
 def test_no_body_is_read_before_there_is_a_place(tiny_repository: Path) -> None:

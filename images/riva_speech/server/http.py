@@ -126,9 +126,11 @@ class HttpServer:
                 await self._exchange(reader, writer)
         finally:
             self._running.discard(task)
-            with suppress(asyncio.TimeoutError, OSError):
-                await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
-            writer.close()
+            try:
+                with suppress(asyncio.TimeoutError, OSError):
+                    await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
+            finally:
+                writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await asyncio.wait_for(self._read_head(reader), _PATIENCE_SECONDS)
