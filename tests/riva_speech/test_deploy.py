@@ -23,6 +23,7 @@ from riva_speech.servicemaker.targets import Target
 from riva_speech.servicemaker.verification import difference
 from support.audio import babble
 from support.programs import run, succeed
+from support.triton_configs import configured, faults, session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -317,6 +318,17 @@ def engines(tiny_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("engines") / "models"
     succeed("riva-deploy", *RTX, "--allow_unrun", tiny_rmir, repository)
     return repository
+
+
+@pytest.mark.rtx
+def test_triton_is_told_what_engines_are_built_of(engines: Path, tiny_repository: Path) -> None:
+    """Every tensor of an engine has the name, type and size of the graph that became it."""
+    folders = sorted(engines.glob("riva-trt-*"))
+
+    assert len(folders) == 3
+    for folder in folders:
+        graph = session(tiny_repository / folder.name.replace("riva-trt", "riva-onnx"))
+        assert list(faults(configured(folder), graph)) == [], folder.name
 
 
 @pytest.mark.rtx

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from riva_speech.archive import open_archive
 from riva_speech.errors import SpeechError, UnsupportedError, UsageError
 from riva_speech.servicemaker import conversion, hydra, nemo2riva
 from riva_speech.servicemaker.checkpoint import CONFIG, WEIGHTS
@@ -19,87 +18,6 @@ if TYPE_CHECKING:
 
 BUILD = ("riva-build", "speech_recognition")
 HYDRA = ("riva-build", "--config-path=pkg://servicemaker.configs.asr")
-
-# Every option of the official tool's documentation, with a value from its examples.
-_OPTIONS = """
---name=x --language_code=en-US --offline --streaming=False --chunk_size=0.16
---left_padding_size=1.92 --right_padding_size=1.92 --padding_size=1.92 --decoder_chunk_size=0.96
---ms_per_timestep=80 --max_batch_size=16 --nn.max_batch_size=128 --nn.opt_batch_size=128
---nn.fp16_needs_obey_precision_pass --nn.use_trt_fp32 --featurizer.use_utterance_norm_params=False
---featurizer.precalc_norm_time_steps=0 --featurizer.precalc_norm_params=False
---featurizer.max_batch_size=512 --featurizer.max_execution_batch_size=512
---featurizer.opt_batch_size=512 --return_separate_utterances=False --endpointing_type=greedy_ctc
---endpointing.start_history=200 --endpointing.start_th=0.2 --endpointing.stop_history=800
---endpointing.stop_th=0.98 --endpointing.residue_blanks_at_start=-2
---endpointing.residue_blanks_at_end=0 --vad.residue_blanks_at_start=-2
---endpointing.min_batch_size=1 --endpointing.max_batch_size=1 --endpointing.opt_batch_size=1
---decoder_type=greedy --greedy_decoder.asr_model_delay=-1 --flashlight_decoder.lm_weight=0.8
---flashlight_decoder.word_insertion_score=1.0 --flashlight_decoder.beam_size=32
---flashlight_decoder.beam_size_token=16 --flashlight_decoder.beam_threshold=20.
---flashlight_decoder.num_tokenization=1 --flashlight_decoder.use_lexicon_free_decoding
---flashlight_decoder.asr_model_delay=-1 --flashlight_decoder.max_batch_size=1
---flashlight_decoder.min_batch_size=1 --flashlight_decoder.opt_batch_size=1
---flashlight_decoder.max_execution_batch_size=1 --os2s_decoder.beam_search_width=1
---os2s_decoder.language_model_alpha=1 --os2s_decoder.language_model_beta=1
---kaldi_decoder.asr_model_delay=5 --kaldi_decoder.default_beam=17.0
---kaldi_decoder.max_active=7000 --kaldi_decoder.determinize_lattice=true
---kaldi_decoder.max_batch_size=1 --nemo_decoder.language_model_alpha=0.5
---nemo_decoder.language_model_file=x.nemo --nemo_decoder.use_stateful_decoding
---decoding_language_model_binary=x --decoding_language_model_arpa=x
---decoding_language_model_fst=x --decoding_language_model_words=x --decoding_vocab=x
---decoding_lexicon=x --wfst_tokenizer_model=x --wfst_verbalizer_model=x --speech_hints_model=x
---profane_words_file=x --unified_acoustic_model --vad_type=silero --vad_model=x
---neural_vad.onset=.85 --neural_vad.offset=.3 --neural_vad.min_duration_on=.2
---neural_vad.min_duration_off=.5 --neural_vad.pad_onset=.3 --neural_vad.pad_offset=.08
---diarization_type=sortformer --diarization_model=x --sortformer_diarizer.min_speakers=1
---sortformer_diarizer.max_speakers=8 --sortformer_diarizer.speaker_label_coverage=0.8
-"""
-OFFICIAL = _OPTIONS.split()
-
-
-def test_every_official_option_is_explained() -> None:
-    """The help of the pipeline knows each option of the official tool, and tells its default."""
-    text = succeed(*BUILD, "-h").stdout
-
-    named = {option.split("=")[0] for option in OFFICIAL}
-    assert not {option for option in named if f"{option} " not in text}
-    explained = [" ".join(one.split()) for one in text.split("\n  --")[1:]]
-    assert not [
-        one
-        for one in explained
-        if not any(word in one for word in ("default: ", "refused: ", "no effect: "))
-    ]
-
-
-@pytest.mark.parametrize("option", OFFICIAL)
-def test_no_official_option_is_unknown(
-    tiny_riva: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each works, or is refused by its name and with a reason."""
-    from riva_speech.servicemaker import riva_build  # noqa: PLC0415 - the module under test
-
-    words = ["speech_recognition", str(tmp_path / "out.rmir"), str(tiny_riva), option]
-    try:
-        riva_build.parse(words)
-    except SystemExit:
-        said = capsys.readouterr().err
-        assert "unrecognized" not in said
-        assert option.split("=", maxsplit=1)[0] in said
-        assert "not supported: " in said
-
-
-def test_what_has_no_effect_says_so_and_engine_settings_are_kept(
-    tiny_riva: Path, tmp_path: Path
-) -> None:
-    """Tuning of NVIDIA's runtime does no harm; what engines are built from is in the RMIR."""
-    rmir = tmp_path / "out.rmir"
-    options = ("--nn.max_batch_size=8", "--nn.use_trt_fp32", "--featurizer.max_batch_size=512")
-
-    done = succeed(*BUILD, rmir, tiny_riva, *options)
-
-    assert "--featurizer.max_batch_size has no effect" in done.stderr
-    with open_archive(rmir, kind="rmir") as archive:
-        assert archive.metadata["engine"] == {"nn.max_batch_size": 8, "nn.use_trt_fp32": True}
 
 
 @pytest.mark.parametrize(
@@ -197,6 +115,14 @@ def test_other_pipelines_say_what_they_wait_for(pipeline: str) -> None:
 
     assert done.returncode == 5
     assert f"error: the pipeline {pipeline} is not in this version: it waits for" in done.stderr
+
+
+def test_the_newer_grammar_knows_a_pipeline_that_is_not_there_yet() -> None:
+    """Whatever its configuration is called, it is refused as in the older grammar."""
+    words = ["--config-path=pkg://servicemaker.configs.tts", "--config-name=fastpitch_hifigan"]
+
+    with pytest.raises(UnsupportedError, match=r"speech_synthesis .* waits for FastPitch"):
+        hydra.translate(words)
 
 
 def options(**given: Any) -> conversion.ConvertOptions:

@@ -25,6 +25,7 @@ from support.nemo import (
     nemo_stream,
     nemo_texts,
 )
+from support.triton_configs import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,11 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     save_checkpoint(ARCHITECTURES[request.param], folder / "model.nemo")
     return make_pair(folder / "model.nemo", folder, head="ctc")
+
+
+def test_triton_is_told_what_the_graphs_take(pair: Pair) -> None:
+    """Names, types and sizes of every tensor are such as Triton's own backend loads."""
+    check(pair.repository)
 
 
 @pytest.mark.parametrize("samples", UTTERANCES, ids=len)

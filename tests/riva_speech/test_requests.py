@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from riva.client.proto import riva_asr_pb2
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import Boost, RequestOptions, VadOptions
+from riva_speech.asr.pipeline import TextConfig
 from riva_speech.server.custom_configuration import KEYS
 from riva_speech.server.requests import (
     RequestError,
@@ -73,6 +75,7 @@ def test_every_field_reaches_the_options(pipeline: PipelineConfig) -> None:
             },
         ),
         pipeline,
+        classes=["$MONEY"],
     )
 
     assert asked.endpointing
@@ -123,6 +126,24 @@ def test_the_first_pass_may_be_set_in_either_place(pipeline: PipelineConfig) -> 
     assert other.endpointing.stop_history_eou == 80
 
 
+def test_a_phrase_may_name_the_classes_of_its_model(pipeline: PipelineConfig) -> None:
+    """Another class is refused with those that there are; an amount of dollars is no class.
+
+    A pipeline with hints that this machine cannot run says what was said, as it was built to.
+    """
+    hinted = replace(pipeline, text=TextConfig(speech_hints=True))
+
+    def boosted(phrase: str, *classes: str) -> tuple[Boost, ...]:
+        contexts = [{"phrases": [phrase], "boost": 1}]
+        return options_of(config(speech_contexts=contexts), hinted, classes=classes).boosts
+
+    assert boosted("in $MONTH", "$DAY", "$MONTH") == (Boost("in $MONTH", 1),)
+    assert boosted("a $5 $bill", "$DAY")
+    assert boosted("in $MONTH")
+    with pytest.raises(RequestError, match=r"\$YEAR, .* it has \$DAY, \$MONTH\.$"):
+        boosted("in $MONTH $YEAR", "$DAY", "$MONTH")
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -132,6 +153,7 @@ def test_the_first_pass_may_be_set_in_either_place(pipeline: PipelineConfig) -> 
         ({"speech_contexts": [{"phrases": ["a"], "boost": -1001}]}, "boost -1001"),
         ({"speech_contexts": [{"phrases": ["a" * 1001]}]}, "longer than 1000"),
         ({"speech_contexts": [{"phrases": ["a"] * 10_001}]}, "more than 10000 phrases"),
+        ({"speech_contexts": [{"phrases": ["in $TIME"]}]}, "class $TIME, which the model tiny"),
         ({"endpointing_config": {"stop_history": -2}}, "endpointing_config"),
         ({"endpointing_config": {"stop_history": 2**31 - 1}}, "endpointing_config"),
         ({"endpointing_config": {"stop_history_eou": 60_001}}, "endpointing_config"),

@@ -8,25 +8,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import riva.client
+import soxr
 
 from recipes.word_errors import distance
+from riva_speech.asr.ctc import read
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.pipeline import OFFLINE
 from riva_speech.audio.stream import DeclaredFormat, decode_all
+from riva_speech.servicemaker import agreement
 from support.client import offline_text, streamed_text
+from support.nemo import nemo_log_probs, restored
 from support.programs import serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from riva_speech.asr.ctc import Decoding
+    from riva_speech.asr.loading import Recognizer
 
     Recognise = Callable[[riva.client.ASRService, bytes], str]
 
 QUICKSTART = Path(__file__).parents[2] / "quickstart"
 ARCHIVE = QUICKSTART / "artifacts" / "asr_english_en_us.rmir"
 SAMPLE = QUICKSTART / "samples" / "en-US_sample.wav"
+CHECKPOINT = QUICKSTART.parent / "recipes" / "english" / "english.nemo"
 SAID = "the lower case being in fact invented in the early middle ages"
 LARGEST_ARCHIVE, LARGEST_SAMPLE = 16_000_000, 160_000
 WAYS = pytest.mark.parametrize("recognise", [offline_text, streamed_text])
@@ -60,14 +72,53 @@ def test_the_sample_is_understood(asr: riva.client.ASRService, recognise: Recogn
     assert distance(SAID.split(), recognise(asr, SAMPLE.read_bytes()).split()) <= 2
 
 
+def greedily(recognizer: Recognizer) -> Recognizer:
+    """Return a pipeline that searches with the language model, without that search."""
+    assert isinstance(recognizer.decoding, FlashlightDecoding)
+    return replace(recognizer, decoding=GreedyDecoding(recognizer.decoding.vocabulary))
+
+
 def test_both_pipelines_search_with_the_language_model(repository: Path) -> None:
     """Both decode by words, and the same weights serve greedily: most words are those said."""
     for recognizer in load_recognizers(repository):
-        assert isinstance(recognizer.decoding, FlashlightDecoding)
-        greedy = replace(recognizer, decoding=GreedyDecoding(recognizer.decoding.vocabulary))
         samples = decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000)
-        heard = greedy.recognize(samples).transcript
+        heard = greedily(recognizer).recognize(samples).transcript
         assert distance(SAID.split(), heard.split()) <= 2
+
+
+def variations(samples: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return a recording as it is, noisy, faster and slower."""
+    noise = np.random.default_rng(0).normal(0, 0.003, len(samples)).astype(np.float32)
+    faster, slower = (soxr.resample(samples, 16000, rate) for rate in (14500, 17500))
+    return [samples, samples + noise, faster, slower]
+
+
+@pytest.mark.nemo
+def test_it_hears_as_its_checkpoint_does_in_nemo(repository: Path) -> None:
+    """Rounding to integers changes no more best tokens than a build tolerates, and few words.
+
+    A best token that changes may make two words of one.
+    """
+    (recognizer,) = [one for one in load_recognizers(repository) if one.config.type == OFFLINE]
+    decoding = greedily(recognizer).decoding
+    sounds = variations(decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000))
+    model = restored(CHECKPOINT)
+
+    theirs = [nemo_log_probs(model, samples) for samples in sounds]
+    ours = [agreement.encoded(recognizer, samples) for samples in sounds]
+
+    assert agreement.compare(theirs, ours).changed <= agreement.TOLERANCE
+    said, heard = ([words(decoding, one) for one in each] for each in (theirs, ours))
+    assert all(said)
+    assert distance(said[0], heard[0]) <= 2
+    assert sum(map(distance, said, heard)) <= 0.1 * sum(map(len, said))
+
+
+def words(decoding: Decoding, log_probs: NDArray[np.float32]) -> list[str]:
+    """Return the words of the best tokens."""
+    decoder = decoding.start()
+    decoder.accept(read(decoding, decoder, log_probs))
+    return [word.text for word in decoder.best().words]
 
 
 @pytest.mark.recordings

@@ -106,6 +106,21 @@ def test_hints_write_their_classes_where_their_words_stand(hints: SpeechHints) -
 
 
 @pytest.mark.grammars
+def test_a_class_may_want_spaces_around_it(hints: SpeechHints) -> None:
+    """Where a class reads margins it stands anywhere, at either end of what is said too."""
+    for said, written in (
+        ("one two", "12"),
+        ("call one two now", "call 12 now"),
+        ("one two or three four five", "12 or 345"),
+        ("one two may one", "12 may one"),
+    ):
+        found = hints(said.split(), ["$OOV_NUMERIC_SEQUENCE"])
+        assert " ".join(one.text for one in found) == written
+    found = hints(["call", "one", "two", "now"], ["call $OOV_NUMERIC_SEQUENCE"])
+    assert found[1] == Word("12", 1, 3)
+
+
+@pytest.mark.grammars
 def test_hints_come_before_inverse_normalisation(tmp_path: Path) -> None:
     """What a hint has written is no longer read as numbers; the rest is."""
     write = Writer(SpeechHints(write_hints(tmp_path)), InverseNormaliser(*write_itn(tmp_path)))

@@ -58,6 +58,7 @@ def test_a_deployed_pipeline_writes_as_it_was_built(
 
     assert isinstance(first.results.write, Writer)
     assert isinstance(second.results.write, Writer)
+    assert "$MONTH" in first.results.classes
     for recognizer in (first, second):
         written = recognizer.results.write(words, asked, is_final=True)
         assert [one.text for one in written] == ["d***", "$23", "code", "12"]
@@ -94,6 +95,7 @@ def test_without_pynini_a_pipeline_is_refused_or_verbatim(
     asked = RequestOptions(profanity_filter=True)
     written = recognizer.results.write(words, asked, is_final=True)
     assert [one.text for one in written] == ["one", "d***"]
+    assert recognizer.results.classes == ()
 
 
 @pytest.mark.parametrize(

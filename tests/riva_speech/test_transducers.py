@@ -25,6 +25,7 @@ from support.nemo import (
     nemo_texts,
 )
 from support.programs import succeed
+from support.triton_configs import check, configured, models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,17 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     save_checkpoint(TRANSDUCERS[request.param], folder / "model.nemo")
     return make_pair(folder / "model.nemo", folder, head="rnnt")
+
+
+def test_triton_is_told_what_the_graphs_take(pair: Pair) -> None:
+    """Names, types and sizes of every tensor are such as Triton's own backend loads.
+
+    The prediction network and joint leaves batches to its caller, and declares all it takes.
+    """
+    check(pair.repository)
+
+    joint = [path for path in models(pair.repository) if path.name.endswith("-decoder-joint")]
+    assert {configured(path).max_batch_size for path in joint} == {0}
 
 
 @pytest.mark.parametrize("samples", UTTERANCES, ids=len)

@@ -1,9 +1,6 @@
-"""What config.pbtxt promises to Triton's own backends is what the graphs take.
+"""What config.pbtxt promises to Triton's own backends: batches, and what a run of one computes.
 
-The rules are those that Triton states for its ONNX Runtime backend: every tensor of the graph by
-name and type; where batches are declared, a first dimension of any size in front of ``dims`` (or of
-``reshape``, where there is one); and every other dimension as in the graph, or -1 where the graph
-takes any.
+That it fits the graphs of every family is tested beside them: test_parity, test_transducers.
 """
 
 from __future__ import annotations
@@ -11,109 +8,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
 from riva_speech.asr.pipeline import ONLINE
 from riva_speech.errors import DamagedArchiveError
 from riva_speech.repository import CONFIG_FILE, Batching, ModelConfig, Tensor, read_config
 from riva_speech.servicemaker import batches
-from riva_speech.sessions.opening import GRAPH_FILE
-from support.checkpoints import TRANSDUCERS, save_checkpoint
 from support.programs import succeed
+from support.triton_configs import check, configured, graph_shape, models, session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-_TYPES = {
-    "tensor(float)": triton.TYPE_FP32,
-    "tensor(int64)": triton.TYPE_INT64,
-    "tensor(int32)": triton.TYPE_INT32,
-}
 _NUMPY = {triton.TYPE_FP32: np.float32, triton.TYPE_INT64: np.int64, triton.TYPE_INT32: np.int32}
-
-
-def configured(folder: Path) -> triton.ModelConfig:
-    """Parse a model's configuration with Triton's schema, and nothing else."""
-    text = (folder / CONFIG_FILE).read_text()
-    return text_format.Parse(text, triton.ModelConfig())
-
-
-def session(folder: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    graph = str(folder / "1" / GRAPH_FILE)
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def graph_shape(tensor: triton.ModelInput, *, batched: bool) -> list[int]:
-    """Return the shape that Triton gives a tensor; -1 is any size."""
-    dims = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims
-    return [-1, *dims] if batched else list(dims)
-
-
-def faults(config: triton.ModelConfig, graph: onnxruntime.InferenceSession) -> Iterable[str]:
-    """Return where Triton's backend would refuse to load a model."""
-    for kind, ours, theirs in (
-        ("input", config.input, graph.get_inputs()),
-        ("output", config.output, graph.get_outputs()),
-    ):
-        tensors = {tensor.name: tensor for tensor in theirs}
-        if set(tensors) != {tensor.name for tensor in ours}:
-            yield f"{kind}s are {set(tensors)}"
-            continue
-        for tensor in ours:
-            known = tensors[tensor.name]
-            shape = graph_shape(tensor, batched=bool(config.max_batch_size))
-            if _TYPES[known.type] != tensor.data_type:
-                yield f"{tensor.name} is {known.type}"
-            sizes = [size if isinstance(size, int) else -1 for size in known.shape]
-            if len(sizes) != len(shape) or any(
-                theirs not in (-1, mine) for mine, theirs in zip(shape, sizes, strict=False)
-            ):
-                yield f"{tensor.name} has {known.shape}, and {shape} is declared"
-
-
-def models(repository: Path) -> list[Path]:
-    return sorted(repository.glob("riva-onnx-*"))
-
-
-def check(repository: Path) -> None:
-    folders = models(repository)
-    assert folders
-    for folder in folders:
-        config = configured(folder)
-        assert config.backend == "onnxruntime"
-        assert list(faults(config, session(folder))) == [], folder.name
-        preferred = [*config.dynamic_batching.preferred_batch_size]
-        assert all(1 <= size <= config.max_batch_size for size in preferred)
 
 
 def test_configurations_fit_the_graphs(tiny_repository: Path) -> None:
     """Streams and whole utterances of a CTC model, on Triton's ONNX Runtime backend."""
     check(tiny_repository)
-
-
-@pytest.mark.nemo
-@pytest.mark.timeout(300)
-def test_configurations_of_transducers_fit_the_graphs(tmp_path: Path) -> None:
-    """The prediction network and joint leaves batches to its caller, and declares all it takes."""
-    checkpoint, riva, rmir = (tmp_path / f"model.{kind}" for kind in ("nemo", "riva", "rmir"))
-    save_checkpoint(TRANSDUCERS["rnnt-streaming-bpe"], checkpoint)
-    succeed("nemo2riva", checkpoint, "--out", riva)
-    both = ("--offline", "--streaming=True", "--decoder_type=nemo")
-    succeed("riva-build", "speech_recognition", rmir, riva, *both)
-
-    succeed("riva-deploy", rmir, tmp_path / "models")
-
-    check(tmp_path / "models")
-    joint = [path for path in models(tmp_path / "models") if path.name.endswith("-decoder-joint")]
-    assert [configured(path).max_batch_size for path in joint] == [0, 0]
 
 
 def random_inputs(config: triton.ModelConfig, seed: int) -> dict[str, NDArray[Any]]:

@@ -56,17 +56,20 @@ def _verbaliser(folder: Path) -> Path:
 
 
 def write_hints(folder: Path) -> Path:
-    """Write classes of hints: letters and digits one by one, and months."""
+    """Write classes of hints: letters and digits one by one, digits alone, and months."""
     import pynini
 
     digit = pynini.string_map(list(zip(ONES, "0123456789", strict=True)))
     letter = pynini.string_map([(one, one.upper()) for one in "abc"])
     sequence = digit | letter
     sequence += pynini.closure(pynini.cross(" ", "") + sequence)
+    # Some of NVIDIA's classes read, and write again, a space on either side.
+    digits = pynini.accep(" ") + digit + pynini.closure(pynini.cross(" ", "") + digit, 1)
     return _save(
         folder / "hints.far",
         **{
             "$OOV_ALPHA_NUMERIC_SEQUENCE": sequence.optimize(),
+            "$OOV_NUMERIC_SEQUENCE": (digits + pynini.accep(" ")).optimize(),
             "$MONTH": pynini.string_map([("may", "May")]),
             "$__SPACE__": pynini.accep(" "),
         },

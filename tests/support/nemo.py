@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.recognizer import Stream
 
+# What deployed models are called in a test's folder.
+MODELS = "models"
 # The geometry of buffered streams, in seconds.
 BUFFERED_CHUNK = 0.8
 BUFFERED_PADDING = 1.6
@@ -40,9 +42,10 @@ def hear_in_pieces(stream: Stream, samples: NDArray[np.float32], seed: int) -> s
 
 @dataclass
 class Pair:
-    """A checkpoint in NeMo, and the same deployed."""
+    """A checkpoint in NeMo, and the same deployed into a repository."""
 
     nemo: Any
+    repository: Path
     recognizers: list[Recognizer]
 
     def offline(self) -> OfflineRecognizer:
@@ -82,9 +85,19 @@ def deploy(
         rmirs.append(str(folder / f"{name}.rmir"))
         arguments = ["speech_recognition", rmirs[-1], str(riva), f"--name={name}", *chunk, *options]
         riva_build.build(riva_build.parse(arguments))
-    models = folder / "models"
+    models = folder / MODELS
     riva_deploy.deploy(riva_deploy.DeployOptions(tuple(rmirs), models, force=False, report=None))
     return load_recognizers(models)
+
+
+def restored(checkpoint: Path) -> Any:
+    """Return a checkpoint in NeMo, hearing each sample as it is: no dither, no padding."""
+    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
+
+    model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
+    model.preprocessor.featurizer.dither = 0.0
+    model.preprocessor.featurizer.pad_to = 0
+    return model
 
 
 def make_pair(
@@ -94,11 +107,7 @@ def make_pair(
 
     ``options`` are riva-build's; of a hybrid the ``head`` is taken: ctc or rnnt.
     """
-    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
-
-    model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
-    model.preprocessor.featurizer.dither = 0.0
-    model.preprocessor.featurizer.pad_to = 0
+    model = restored(checkpoint)
     cache_aware = getattr(model.encoder, "att_context_style", "") == "chunked_limited"
     sizes = model.encoder.att_context_size_all if cache_aware else []
     if hasattr(model, "ctc_decoder"):
@@ -106,7 +115,7 @@ def make_pair(
     step = 0.01 * model.encoder.subsampling_factor
     look_aheads = [step * (right + 1) for _, right in sizes]
     recognizers = deploy(checkpoint, folder, look_aheads=look_aheads, options=options, head=head)
-    return Pair(model, recognizers)
+    return Pair(model, folder / MODELS, recognizers)
 
 
 def is_transducer(model: Any) -> bool:

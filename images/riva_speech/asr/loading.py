@@ -162,7 +162,8 @@ def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding
 def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuilder:
     """Return what times and writes words; steps of buffered streams lag behind what was heard."""
     delay = config.decoder.asr_model_delay - lag
-    return ResultBuilder(config.acoustic.ms_per_timestep, delay, writer, writer.is_quick)
+    stride = config.acoustic.ms_per_timestep
+    return ResultBuilder(stride, delay, writer, writer.is_quick, writer.classes)
 
 
 def _buffer(config: PipelineConfig) -> BufferConfig:

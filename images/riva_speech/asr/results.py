@@ -108,12 +108,16 @@ def as_spoken(
 
 @dataclass(frozen=True)
 class ResultBuilder:
-    """Turns what a decoder gives into results; ``is_quick`` if writing takes next to no time."""
+    """Turns what a decoder gives into results.
+
+    ``is_quick`` if writing takes next to no time; ``classes`` are those that phrases may name.
+    """
 
     ms_per_timestep: int
     asr_model_delay: int = 0
     write: WriteWords = as_spoken
     is_quick: bool = True
+    classes: tuple[str, ...] = ()
 
     def build(
         self,

@@ -48,6 +48,11 @@ class Writer:
         """Whether there are no grammars to run."""
         return not (self.hints or self.normaliser)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that phrases of a request may name."""
+        return self.hints.classes if self.hints else ()
+
     def __call__(self, words: Words, options: RequestOptions, *, is_final: bool) -> Words:
         """Return words as they are written.
 

@@ -65,7 +65,10 @@ class Conversation:
         self._recognizer = registry.online(requests.wanted_model(streaming.config))
         pipeline = self._recognizer.config
         self._options = requests.options_of(
-            streaming.config, pipeline, interim=streaming.interim_results
+            streaming.config,
+            pipeline,
+            classes=self._recognizer.results.classes,
+            interim=streaming.interim_results,
         )
         requests.ends_utterance(first.runtime_config)
         self._id = first.id if first.HasField("id") else None

@@ -227,7 +227,8 @@ async def _recognize(
     recognizer = registry.offline(requests.wanted_model(request.config))
     call.model = recognizer.config.name
     rate = recognizer.config.acoustic.features.sample_rate
-    options = requests.options_of(request.config, recognizer.config)
+    classes = recognizer.results.classes
+    options = requests.options_of(request.config, recognizer.config, classes=classes)
     declared = requests.declared_format(request.config)
     samples = await scheduler.compute(decode_all, request.audio, declared, rate)
     if not len(samples):

@@ -12,9 +12,10 @@ from riva_speech.audio.encoding import MONO_ONLY, Encoding
 from riva_speech.audio.stream import DeclaredFormat
 from riva_speech.server.custom_configuration import RequestError, read_custom
 from riva_speech.server.registry import Wanted
+from riva_speech.text.hints import classes_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from riva.client.proto import riva_asr_pb2
 
@@ -80,9 +81,15 @@ def _encoding(number: int) -> Encoding | None:
 
 
 def options_of(
-    config: riva_asr_pb2.RecognitionConfig, pipeline: PipelineConfig, *, interim: bool = False
+    config: riva_asr_pb2.RecognitionConfig,
+    pipeline: PipelineConfig,
+    *,
+    classes: Sequence[str] = (),
+    interim: bool = False,
 ) -> RequestOptions:
-    """Return what a request asks of a pipeline; ``interim`` stands in a stream's configuration.
+    """Return what a request asks of a pipeline that has these classes for its phrases.
+
+    ``interim`` stands in a stream's configuration.
 
     Raises:
         RequestError: A value is out of range, or asks for what there is not.
@@ -90,6 +97,8 @@ def options_of(
     if config.diarization_config.enable_speaker_diarization:
         raise RequestError("Error: speaker diarization is not supported: there is no model for it.")
     custom = read_custom(config.custom_configuration, pipeline.language_code)
+    boosts = tuple(_boosts(config))
+    _check_classes(boosts, pipeline, classes)
     return RequestOptions(
         alternatives=_alternatives(config.max_alternatives),
         interim=interim,
@@ -98,7 +107,7 @@ def options_of(
         partial_itn=custom.partial_itn,
         punctuation=config.enable_automatic_punctuation,
         profanity_filter=config.profanity_filter,
-        boosts=tuple(_boosts(config)),
+        boosts=boosts,
         endpointing=_endpointing(config, custom, pipeline.endpointing),
         vad=custom.vad,
         vad_probabilities=custom.vad_probabilities,
@@ -131,6 +140,26 @@ def _boosts(config: riva_asr_pb2.RecognitionConfig) -> Iterator[Boost]:
                 )
             if phrase.strip():
                 yield Boost(phrase.strip(), context.boost)
+
+
+def _check_classes(
+    boosts: Iterable[Boost], pipeline: PipelineConfig, classes: Sequence[str]
+) -> None:
+    """Refuse phrases with a class that nothing could write.
+
+    A pipeline whose classes nobody can run here was built to do without: see ``wfst_fallback``.
+    """
+    if pipeline.text.speech_hints and not classes:
+        return
+    named = (one for boost in boosts for one in classes_in(boost.phrase))
+    unknown = next((one for one in named if one not in classes), None)
+    if unknown is None:
+        return
+    known = f"it has {', '.join(classes)}" if classes else "it was built without speech hints"
+    raise RequestError(
+        f"Error: a phrase to boost names the class {unknown[:_LONGEST_NAME]}, which the model "
+        f"{pipeline.name} does not have: {known}."
+    )
 
 
 def _endpointing(

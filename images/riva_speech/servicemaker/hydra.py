@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from riva_speech import safe_yaml
-from riva_speech.errors import UnsupportedError, UsageError
+from riva_speech.errors import UsageError
+from riva_speech.servicemaker.pipelines import missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PACKAGE = "pkg://servicemaker.configs."
-_PIPELINES = {"asr": "speech_recognition"}
+_PIPELINES = {"asr": "speech_recognition", "tts": "speech_synthesis"}
 # Configurations that other builds are named after.
 _OPTIONS = {"streaming": [], "offline": ["--offline"]}
 _RENAMED = {"decoder": "decoder_type"}
@@ -83,15 +84,13 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str], list[st
 
 
 def _pipeline(path: str) -> str:
-    kind = path.removeprefix(_PACKAGE)
-    if kind in _PIPELINES and path != kind:
-        return _PIPELINES[kind]
-    if path == f"{_PACKAGE}tts":
-        raise UnsupportedError("the pipeline speech_synthesis is not in this version")
-    raise UsageError(
-        f"--config-path={path} is not known",
-        hint="it is one of " + ", ".join(_PACKAGE + kind for kind in _PIPELINES),
-    )
+    known = {f"{_PACKAGE}{kind}": name for kind, name in _PIPELINES.items()}
+    if path not in known:
+        raise UsageError(
+            f"--config-path={path} is not known", hint="it is one of " + ", ".join(known)
+        )
+    missing.refuse(known[path])
+    return known[path]
 
 
 def _sources(text: str) -> tuple[list[str], dict[str, dict[str, Any]]]:

@@ -24,26 +24,14 @@ from riva_speech.archive import (
     split_key,
     write_archive,
 )
-from riva_speech.errors import UnsupportedError, UsageError
+from riva_speech.errors import UsageError
 from riva_speech.servicemaker import conversion, hydra, nemo2riva
-from riva_speech.servicemaker.pipelines import layout, speech_recognition
+from riva_speech.servicemaker.pipelines import layout, missing, speech_recognition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _log = logging.getLogger("riva_speech.riva_build")
-
-# Pipelines of the official tool that this one does not have yet, and what they wait for.
-_MISSING = {
-    "speech_synthesis": "FastPitch and HiFi-GAN, their text processing and a server for them",
-    "punctuation": "the punctuation model and the language services",
-    "qa": "the question answering model and the language services",
-    "token_classification": "the entity model and the language services",
-    "intent_slot": "the intent model and the language services",
-    "text_classification": "the classification model and the language services",
-    "translation": "the translation model and its service",
-    "megatron_translation": "the translation model and its service",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,10 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         UnsupportedError: The pipeline is not in this version.
     """
     named = next((word for word in argv if not word.startswith("-")), "").replace("-", "_")
-    if named in _MISSING:
-        raise UnsupportedError(
-            f"the pipeline {named} is not in this version: it waits for {_MISSING[named]}"
-        )
+    missing.refuse(named)
     command = hydra.translate(argv) if hydra.is_hydra(argv) else hydra.Command(list(argv))
     chosen = _parser().parse_args(command.argv)
     chosen.conversions = command.conversions
@@ -77,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="riva-build",
         description="Combine .riva archives and options into a deployable pipeline (.rmir).",
-        epilog="Not in this version: " + ", ".join(_MISSING) + ". The newer grammar is understood "
+        epilog="Not in this version: "
+        + ", ".join(missing.NAMES)
+        + ". The newer grammar is understood "
         "too: --config-path=pkg://servicemaker.configs.asr --config-name=streaming|offline "
         "output_path=OUT.rmir 'source_path=[IN.riva]' key=value force=true.",
     )

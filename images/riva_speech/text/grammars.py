@@ -105,6 +105,35 @@ def written(pairs: Sequence[Pair]) -> str:
     return bytes(pair.written for pair in pairs if pair.written).decode(errors="replace")
 
 
+def without_margins(fst: Any) -> Any:  # noqa: ANN401 - pynini has no types
+    """Return a transducer that reads and writes words with no space around them.
+
+    Some of NVIDIA's classes want a space on either side of what they read, and write both again.
+    Whatever reads bare words is returned as it is.
+    """
+    import pynini  # noqa: PLC0415 - as above
+    from pynini.lib import pynutil  # noqa: PLC0415 - as above
+
+    word = _one_of(_WORD_BYTES)
+    bare = word + pynini.closure(pynini.closure(_one_of(_ANY_BYTES)) + word, 0, 1)
+    if _has_path(pynini.compose(bare, fst)):
+        return fst
+    added, removed = (pynini.closure(one(" "), 0, 1) for one in (pynutil.insert, pynutil.delete))
+    reads, writes = added + bare + added, removed + bare + removed
+    return pynini.compose(pynini.compose(reads, fst), writes).optimize()
+
+
+def _has_path(fst: Any) -> bool:  # noqa: ANN401 - as above
+    return fst.start() >= 0
+
+
+def _one_of(values: Sequence[int]) -> Any:  # noqa: ANN401 - as above
+    """Return what reads one byte of these."""
+    import pynini  # noqa: PLC0415 - as above
+
+    return pynini.union(*(pynini.accep(f"[{one}]") for one in values))
+
+
 def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
     """Return the transducer that rewrites the classes in phrases, and passes over other words.
 
@@ -114,7 +143,7 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
     """
     import pynini  # noqa: PLC0415 - as above
 
-    word = pynini.closure(pynini.union(*(pynini.accep(f"[{one}]") for one in _WORD_BYTES)), 1)
+    word = pynini.closure(_one_of(_WORD_BYTES), 1)
     other = word + pynini.accep("", weight=_WORD_COST)
     spoken = [_phrase(phrase, classes) for phrase in phrases]
     unit = pynini.union(other, *spoken)
@@ -122,8 +151,9 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
     return unit + pynini.closure(pynini.accep(" ") + unit)
 
 
-# Every byte but 0, which stands for none, and white space.
-_WORD_BYTES = [one for one in range(1, 256) if not bytes([one]).isspace()]
+# Every byte but 0, which stands for none; and those of words.
+_ANY_BYTES = range(1, 256)
+_WORD_BYTES = [one for one in _ANY_BYTES if not bytes([one]).isspace()]
 
 
 def _phrase(phrase: str, classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above

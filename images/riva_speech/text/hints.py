@@ -6,6 +6,7 @@ it. Classes come from a FAR file, by names that begin with a dollar sign.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,15 @@ _MOST_PHRASES = 100
 _MOST_CLASSES = 4
 # The parts that other programs put around phrases; no classes.
 _HELPERS = "$__"
+
+
+# How classes are called; NVIDIA's are.
+_CLASS = re.compile(r"\$[A-Z][A-Z0-9_]*")
+
+
+def classes_in(phrase: str) -> list[str]:
+    """Return the classes that a phrase names, known or not."""
+    return [word for word in phrase.split() if _CLASS.fullmatch(word)]
 
 
 def literal_parts(phrase: str) -> list[str]:
@@ -51,7 +61,7 @@ class SpeechHints:
         """
         found = grammars.read_far(path)
         self._classes = {
-            name: fst
+            name: grammars.without_margins(fst)
             for name, fst in found.items()
             if name.startswith("$") and not name.startswith(_HELPERS)
         }
@@ -60,9 +70,9 @@ class SpeechHints:
         self._rewriter = lru_cache(_REMEMBERED)(self._compile)
 
     @property
-    def classes(self) -> list[str]:
+    def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return sorted(self._classes)
+        return tuple(sorted(self._classes))
 
     def relevant(self, phrases: Sequence[str]) -> tuple[str, ...]:
         """Return the phrases that hold a class of this model, each once.

@@ -18,7 +18,8 @@ from riva_speech.asr.decoder_config import (
 )
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
-from riva_speech.servicemaker.pipelines.official import add_refused
+from riva_speech.servicemaker.pipelines.effects import add_refused, only
+from riva_speech.servicemaker.pipelines.official import BATCH_SIZES
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
@@ -35,9 +36,14 @@ _log = logging.getLogger("riva_speech.riva_build")
 _REFUSED = {
     "os2s": "OpenSeq2Seq's decoder is gone from current releases too; use flashlight",
     "kaldi": "decoding with a WFST on a GPU is not in this version; use flashlight",
-    "pass_through": "models that emit text themselves are not in this version",
+    "pass_through": "models that emit text themselves are not in this version; use a CTC, RNN-T or "
+    "TDT model",
 }
 _FUSION = "language models for RNN-T and TDT are not in this version"
+_WITHOUT_FUSION = (
+    "leave the option out: requests may boost phrases, and a CTC model, or a hybrid's CTC head, "
+    "takes a language model by flashlight"
+)
 _KALDI = (
     "asr_model_delay",
     "default_beam",
@@ -52,14 +58,12 @@ _REFUSED_OPTIONS = {
     **{f"--kaldi_decoder.{name}": _REFUSED["kaldi"] for name in _KALDI},
     "--decoding_language_model_fst": _REFUSED["kaldi"],
     "--decoding_language_model_words": _REFUSED["kaldi"],
-    "--nemo_decoder.language_model_alpha": _FUSION,
-    "--nemo_decoder.language_model_file": _FUSION,
-    "--nemo_decoder.use_stateful_decoding": "streams keep the state of their decoder in any case",
+    "--nemo_decoder.language_model_alpha": f"{_FUSION}; {_WITHOUT_FUSION}",
+    "--nemo_decoder.language_model_file": f"{_FUSION}; {_WITHOUT_FUSION}",
     "--os2s_decoder.beam_search_width": _REFUSED["os2s"],
     "--os2s_decoder.language_model_alpha": _REFUSED["os2s"],
     "--os2s_decoder.language_model_beta": _REFUSED["os2s"],
 }
-_BATCHES = ("min_batch_size", "opt_batch_size", "max_batch_size", "max_execution_batch_size")
 _FILES = {
     "decoding_language_model_binary": "a KenLM file made by build_binary; with "
     "--flashlight_decoder.use_lexicon_free_decoding a model of tokens, else of words",
@@ -76,6 +80,7 @@ _HELP = {
     "num_tokenization": "spellings of a boosted word that the lexicon lacks",
     "use_lexicon_free_decoding": "find any sequence of tokens, not only words of a lexicon",
 }
+_ALONE = "each stream is decoded by itself"
 _KENLM = b"mmap lm http://kheafield.com/code"
 
 
@@ -85,8 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
         "--decoder_type",
         type=_decoder_type,
         metavar="{" + ",".join(DECODERS) + "}",
-        help=f"(default: {DECODERS[0]}; {TRANSDUCER_DECODER} for RNN-T and TDT models, which have "
-        "no other)",
+        help=f"how words are found; {', '.join(_REFUSED)} are refused (default: {DECODERS[0]}; "
+        f"{TRANSDUCER_DECODER} for RNN-T and TDT models, which have no other)",
     )
     parser.add_argument(
         "--decoder_fallback",
@@ -122,13 +127,13 @@ def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bo
             metavar="BOOL" if is_switch else "N",
             help=f"{_HELP[field.name]} (default: %(default)s)",
         )
-    for name in _BATCHES:
+    for name in BATCH_SIZES:
         parser.add_argument(
             f"--flashlight_decoder.{name}",
-            type=_one("each stream is decoded by itself"),
+            type=_one(_ALONE),
             default=1,
             metavar="1",
-            help="each stream is decoded by itself (default: %(default)s)",
+            help=f"{only('1', _ALONE)} (default: %(default)s)",
         )
 
 
@@ -143,7 +148,7 @@ def _decoder_type(text: str) -> str:
 def _one(reason: str) -> Callable[[str], int]:
     def check(text: str) -> int:
         if text != "1":
-            raise argparse.ArgumentTypeError(f"only 1 is supported: {reason}")
+            raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
         return 1
 
     return check
@@ -154,6 +159,7 @@ def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
 
     Raises:
         UsageError: A value that no search can have, or options that do not go together.
+        UnsupportedError: A language model for a transducer.
     """
     kind = options.decoder_type or (DECODERS[0] if head == "ctc" else TRANSDUCER_DECODER)
     if (kind == TRANSDUCER_DECODER) == (head == "ctc"):
@@ -162,7 +168,7 @@ def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
             f"--decoder_type={kind} does not decode a model with a {head} head",
             hint=f"use {fitting}",
         )
-    _check(options)
+    _check(options, head)
     names = [field.name for field in fields(FlashlightConfig)]
     values = {name: getattr(options, f"flashlight_decoder.{name}") for name in names}
     try:
@@ -173,8 +179,10 @@ def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
     return DecoderConfig(kind, delay, options.decoder_fallback, flashlight)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, head: str) -> None:
     given = [name for name in _FILES if getattr(options, name)]
+    if given and head != "ctc":
+        raise UnsupportedError(f"--{given[0]}: {_FUSION}", hint=_WITHOUT_FUSION)
     if options.decoder_type != "flashlight":
         if given:
             raise UsageError(f"--{given[0]} needs --decoder_type=flashlight")

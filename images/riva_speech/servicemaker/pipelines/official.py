@@ -11,39 +11,46 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError, UsageError
 from riva_speech.servicemaker import batches
+from riva_speech.servicemaker.pipelines.effects import add_refused, no_effect, only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger("riva_speech.riva_build")
 
-_BATCHES = ("min_batch_size", "opt_batch_size", "max_batch_size", "max_execution_batch_size")
+# What the official tool lets one set for each of its parts.
+BATCH_SIZES = ("min_batch_size", "opt_batch_size", "max_batch_size", "max_execution_batch_size")
 
-# Numbers for engines and for Triton: riva-deploy reads them from the RMIR.
-RECORDED_NUMBERS = {
+# What riva-deploy reads from the RMIR, for engines and for Triton.
+_RECORDED_NUMBERS = {
     "max_batch_size": "streams or utterances at once",
-    "nn.min_batch_size": "recorded only, since every model takes one request too",
     "nn.opt_batch_size": "batch that the acoustic model is tuned for",
     "nn.max_batch_size": "largest batch of the acoustic model",
 }
-RECORDED_SWITCHES = {
-    "nn.fp16_needs_obey_precision_pass": "keep what FP16 cannot hold in FP32, where FP16 is used",
-    "nn.use_trt_fp32": "no FP16 where TensorRT is used",
-}
+_RECORDED_SWITCHES = {"nn.use_trt_fp32": "no FP16 where TensorRT is used"}
 
 _STREAMS_ALONE = "features are computed for each stream by itself"
 _NOTHING_CUT = "utterances are cut between tokens, so there are no blanks to keep around them"
-_NO_EFFECT = {
-    **{f"featurizer.{name}": _STREAMS_ALONE for name in _BATCHES},
-    **{f"endpointing.{name}": "endpoints are found for each stream by itself" for name in _BATCHES},
+_IDLE_NUMBERS = {
+    "nn.min_batch_size": "every model takes one request too",
+    **{f"featurizer.{name}": _STREAMS_ALONE for name in BATCH_SIZES},
+    **{
+        f"endpointing.{name}": "endpoints are found for each stream by itself"
+        for name in BATCH_SIZES
+    },
     "endpointing.residue_blanks_at_start": _NOTHING_CUT,
     "endpointing.residue_blanks_at_end": _NOTHING_CUT,
     "vad.residue_blanks_at_start": _NOTHING_CUT,
     "decoder_chunk_size": "decoders take what the acoustic model gives, as it comes",
 }
+_IDLE_SWITCHES = {
+    "nn.fp16_needs_obey_precision_pass": "what FP16 cannot hold is kept in FP32 in any case",
+    "nemo_decoder.use_stateful_decoding": "streams keep the state of their decoder in any case",
+}
+_NO_EFFECT = {**_IDLE_NUMBERS, **_IDLE_SWITCHES}
 
-_SPEAKERS = "telling speakers apart is not in this version"
-REFUSED = {
+_SPEAKERS = "telling speakers apart is not in this version; leave the option out"
+_REFUSED = {
     "diarization_type": _SPEAKERS,
     "diarization_model": _SPEAKERS,
     **{
@@ -53,39 +60,48 @@ REFUSED = {
 }
 _ENDPOINTING_TYPES = ("greedy_ctc", "niva")
 
+_NO_STATISTICS = "checkpoints hold no statistics"
+# Switches that are what they are, with the value that says so.
+_FIXED = {
+    "return_separate_utterances": (
+        False,
+        "a recording gives one result, and a stream one for each utterance",
+    ),
+    "unified_acoustic_model": (
+        True,
+        "what the model writes, case and punctuation too, is kept as it is",
+    ),
+    "featurizer.precalc_norm_params": (False, _NO_STATISTICS),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser, boolean: Callable[[str], bool]) -> None:
     """Declare the options."""
-    for name, text in RECORDED_NUMBERS.items():
+    for name, text in _RECORDED_NUMBERS.items():
         parser.add_argument(
             f"--{name}",
             type=_positive,
             metavar="N",
             help=f"{text} (default: riva-deploy's own)",
         )
-    for name, text in RECORDED_SWITCHES.items():
+    for name, text in _RECORDED_SWITCHES.items():
         _add_switch(parser, name, boolean, f"{text} (default: False)", default=False)
-    _add_features(parser, boolean)
-    for name, value in (("return_separate_utterances", False), ("unified_acoustic_model", True)):
-        _add_switch(parser, name, boolean, _FIXED[name], default=None, only=value)
     parser.add_argument(
         "--endpointing_type",
         choices=_ENDPOINTING_TYPES,
         help="both count blank steps: greedy_ctc those of CTC models, niva those of RNN-T and TDT "
         "(default: the one that fits)",
     )
-    for name, reason in _NO_EFFECT.items():
-        parser.add_argument(f"--{name}", type=float, metavar="N", help=f"no effect: {reason}")
-    for name, reason in REFUSED.items():
+    _add_features(parser, boolean)
+    for name, (value, reason) in _FIXED.items():
+        text = f"{only(str(value), reason)} (default: {value})"
+        _add_switch(parser, name, _either(value, boolean, reason), text)
+    for name, reason in _IDLE_NUMBERS.items():
+        parser.add_argument(f"--{name}", type=float, metavar="N", help=no_effect(reason))
+    for name, reason in _IDLE_SWITCHES.items():
+        _add_switch(parser, name, boolean, no_effect(reason))
+    for name, reason in _REFUSED.items():
         add_refused(parser, f"--{name}", reason)
-
-
-_FIXED = {
-    "return_separate_utterances": "False only: a recording gives one result, a stream one for each "
-    "utterance (default: False)",
-    "unified_acoustic_model": "no effect: what the model writes, case and punctuation too, is kept "
-    "as it is (default: True)",
-}
 
 
 def _add_features(parser: argparse.ArgumentParser, boolean: Callable[[str], bool]) -> None:
@@ -93,24 +109,14 @@ def _add_features(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
         parser,
         "featurizer.use_utterance_norm_params",
         boolean,
-        "True only for whole utterances: a stream is normalised over its buffer, as NeMo does "
+        "True for whole utterances alone: a stream is normalised over its buffer, as NeMo does "
         "(default: what fits)",
-        default=None,
-    )
-    _add_switch(
-        parser,
-        "featurizer.precalc_norm_params",
-        boolean,
-        "False only: checkpoints hold no statistics (default: False)",
-        default=False,
-        only=False,
     )
     parser.add_argument(
         "--featurizer.precalc_norm_time_steps",
         type=_zero,
-        default=0,
         metavar="0",
-        help="0 only: checkpoints hold no statistics (default: 0)",
+        help=f"{only('0', _NO_STATISTICS)} (default: 0)",
     )
 
 
@@ -120,20 +126,33 @@ def _add_switch(
     boolean: Callable[[str], bool],
     text: str,
     *,
-    default: bool | None,
-    only: bool | None = None,
+    default: bool | None = None,
 ) -> None:
-    """Declare an option that is a switch, or takes True or False; maybe ``only`` one of them."""
-
-    def read(value: str) -> bool:
-        chosen = boolean(value)
-        if only is not None and chosen != only:
-            raise argparse.ArgumentTypeError(f"{value} is not supported: {text}")
-        return chosen
-
+    """Declare an option that is a switch, or takes True or False."""
     parser.add_argument(
-        f"--{name}", type=read, nargs="?", const="True", default=default, metavar="BOOL", help=text
+        f"--{name}",
+        type=boolean,
+        nargs="?",
+        const="True",
+        default=default,
+        metavar="BOOL",
+        help=text,
     )
+
+
+def _either(
+    fixed: bool,  # noqa: FBT001 - the value of the option
+    boolean: Callable[[str], bool],
+    reason: str,
+) -> Callable[[str], bool]:
+    """Return what reads a switch that may have one value only."""
+
+    def read(text: str) -> bool:
+        if boolean(text) != fixed:
+            raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
+        return fixed
+
+    return read
 
 
 def _positive(text: str) -> int:
@@ -144,19 +163,8 @@ def _positive(text: str) -> int:
 
 def _zero(text: str) -> int:
     if text != "0":
-        raise argparse.ArgumentTypeError("only 0 is supported: checkpoints hold no statistics")
+        raise argparse.ArgumentTypeError(f"{text} is not supported: {_NO_STATISTICS}")
     return 0
-
-
-def add_refused(parser: argparse.ArgumentParser, option: str, reason: str) -> None:
-    """Declare an option of the official tool that is an error here."""
-
-    def refuse(_: str) -> str:
-        raise argparse.ArgumentTypeError(f"not supported: {reason}")
-
-    parser.add_argument(
-        option, type=refuse, nargs="?", const="", metavar="X", help=f"refused: {reason}"
-    )
 
 
 def check(options: argparse.Namespace, head: str) -> None:
@@ -195,5 +203,5 @@ def _check_batches(options: argparse.Namespace) -> None:
 
 def recorded(options: argparse.Namespace) -> dict[str, Any]:
     """Return what riva-deploy is to know of engines and batches; names as the options'."""
-    names = [*RECORDED_NUMBERS, *RECORDED_SWITCHES]
+    names = [*_RECORDED_NUMBERS, *_RECORDED_SWITCHES]
     return {name: value for name in names if (value := getattr(options, name))}

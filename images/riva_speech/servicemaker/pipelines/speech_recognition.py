@@ -7,6 +7,7 @@ Here are its options, and an RMIR made of them and of a ``.riva``. Beside it:
     text           the options and files of what happens to words
     vad            the options and the model of voice activity detection
     official       options that are recorded, have no effect, or are refused
+    effects        how an option says which of these it is
     layout         what the parts are called, in an RMIR and in a repository
     tensors        their inputs and outputs
     writing        from an RMIR into a repository, for riva-deploy
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from riva_speech.archive import ArchiveReader
 
 _INT8 = "int8"
+_ENDPOINTING = {
+    "start_history": "window in which speech begins an utterance",
+    "start_th": "share of that window that is no blank where one begins",
+    "stop_history": "window in which blanks end an utterance; 0 ends none",
+    "stop_th": "share of that window that is blank where one ends",
+    "stop_history_eou": "shorter window after which an end is announced; 0 announces none",
+    "stop_th_eou": "share of that window that is blank where an end is announced",
+}
 _SUPPORTED_CLASSES = tuple(f"nemo.collections.asr.models.{name}" for name in models.CLASSES)
 
 
@@ -66,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=type(field.default),
             default=field.default,
             metavar="MS" if "history" in field.name else "SHARE",
-            help="(default: %(default)s)",
+            help=f"{_ENDPOINTING[field.name]} (default: %(default)s)",
         )
 
 
@@ -76,10 +85,10 @@ def _add_chunks(parser: argparse.ArgumentParser) -> None:
         "--chunk_size",
         type=float,
         metavar="SECONDS",
-        help="new audio a step: for streams one of a cache-aware model's look-aheads (default: its "
-        f"first), for others any (default: {configuration.BUFFERED_CHUNK:g}), for whole utterances "
-        f"the longest run (default: {configuration.OFFLINE_CHUNK:g} or what fits); where both are "
-        "built, a look-ahead is for streams",
+        help="new audio a step: for streams one of a cache-aware model's look-aheads, for other "
+        "streams any, for whole utterances the longest run; where both are built, a look-ahead is "
+        f"for streams (default: the first look-ahead, {configuration.BUFFERED_CHUNK:g} for other "
+        f"streams, {configuration.OFFLINE_CHUNK:g} or what fits for whole utterances)",
     )
     defaults = (
         f"(default: {configuration.BUFFERED_PADDING:g} for streams, "
@@ -113,7 +122,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a recording, or a folder of them, that int8 weights must hear as the model's own do "
-        f"(but for {agreement.TOLERANCE:.0%}% of the steps; default: report on noise)",
+        f"but for {agreement.TOLERANCE:.0%}% of the steps (default: none, report on noise)",
     )
 
 
