@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from riva.client.proto import riva_asr_pb2
 
-from benchmarks.processes import free_port, running
+from benchmarks.processes import running
 from benchmarks.server_client import connected, pcm16, recognition_config, stream_of
+from support.ports import free_port
 
 if TYPE_CHECKING:
     import subprocess
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 LIMIT = 8
 _CALL_SECONDS = 120
-_DRAIN_SECONDS = 20
+_DRAIN_SECONDS = 60
 _GROWTH = 1.05
 # How any call may end that is no answer, and how those may that ask for it.
 _AT_THE_LIMIT = "RESOURCE_EXHAUSTED"
@@ -63,7 +64,7 @@ class Subject:
     def live(self) -> float:
         """Return how many streams hold caches, and how many calls hold a place."""
         url = f"http://127.0.0.1:{self.http}/v1/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             text = answer.read().decode()
         counts = re.findall(r"^riva_(?:live_slots|active_requests)\{.*\} (.*)$", text, re.MULTILINE)
         return sum(map(float, counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support.triton_server import TRITON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 # A machine that has them says where; nothing in the project depends on them.
@@ -26,16 +27,25 @@ RECORDINGS = os.environ.get("RIVA_TEST_RECORDINGS", "")
 # Where a test run is a background job, programs would inherit that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How fast a machine is decides no test.
-settings.register_profile("riva-qs", deadline=None)
+# Neither how fast a machine is nor chance decides a test: the same examples are tried every time.
+# Others are tried with --hypothesis-profile=search.
+settings.register_profile(
+    "search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("riva-qs", parent=settings.get_profile("search"), derandomize=True)
 settings.load_profile("riva-qs")
+
+
+# What a whole framework needs: a busy machine takes several times as long as usual.
+LONG = pytest.mark.timeout(1200)
+LONG_ONES = ("nemo", "rtx", "triton")
 
 
 def _no_engine() -> str:
     """Return why containers cannot be tested here; empty where they can."""
     command = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        told = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     except subprocess.CalledProcessError as error:
         return f"no Docker Engine answers: {error.stderr.strip()}"
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -80,12 +90,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("nemo"):
             # NeMo and torch warn of themselves; this project's own warnings stay errors elsewhere.
             item.add_marker(pytest.mark.filterwarnings("ignore"))
+        if any(map(item.get_closest_marker, LONG_ONES)) and not item.get_closest_marker("timeout"):
+            item.add_marker(LONG)
         for name in REQUIREMENTS:
             reason = missing(name) if item.get_closest_marker(name) else ""
             if reason:
                 if config.getoption(f"--require-{name}"):
                     raise pytest.UsageError(f"--require-{name}: {reason}")
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _is_told_here() -> Iterator[None]:
+    """What a module leaves open is told at its end, and not in a test that happens to run then.
+
+    This is the first fixture of each module, and so the last that ends.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ _ROOT = "/data"
 _ROLE, _STORE, _AGENT = "riva-qs.role", "riva-qs.store", "store"
 _HEADER, _STDOUT = 8, 1
 _CHUNK = 1 << 20
-_PATIENCE = 10
+_PATIENCE = 60
 _BOOT = (
     "import sys, tempfile; size = int(sys.stdin.buffer.readline());"
     " file = tempfile.NamedTemporaryFile(suffix='.zip'); file.write(sys.stdin.buffer.read(size));"

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from quickstart.config import Settings
 from quickstart.store import locate
 from quickstart.store.volume import Volume
 from support.digits import ARCHIVE, SAMPLE
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,13 +183,6 @@ def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
         if words in line:
             return seen
     raise AssertionError(f"it never said {words!r}: {''.join(seen)}")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

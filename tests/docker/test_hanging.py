@@ -71,7 +71,7 @@ def test_an_engine_that_stops_during_a_deploy(place: Place, hanging: str) -> Non
         init = place.popen(*given, "init")
         lines_until(init, "begun")
         process.send_signal(signal.SIGSTOP)
-        _, rest = init.communicate(timeout=120)
+        _, rest = init.communicate(timeout=300)
         assert init.returncode == 6, rest
         assert "does not answer within" in rest
         assert docker(*(f"--host={ENGINE}", "ps", "--quiet", f"--filter=name={place.name}-deploy"))
@@ -85,7 +85,7 @@ def test_an_engine_that_stops_during_a_start(deployed: Place, hanging: str) -> N
         start = deployed.popen("--set", f"image_speech_api={hanging}", "start")
         lines_until(start, "waiting for")
         process.send_signal(signal.SIGSTOP)
-        _, rest = start.communicate(timeout=120)
+        _, rest = start.communicate(timeout=300)
         assert start.returncode == 6, rest
         assert "does not answer within" in rest
         process.send_signal(signal.SIGCONT)
@@ -100,7 +100,7 @@ def test_a_start_that_is_slow(deployed: Place) -> None:
         assert "stuck in the state Created" in lines_until(start, "stuck")[-1]
         assert deployed.inspect()["State"]["Status"] == "created"
         process.send_signal(signal.SIGUSR1)
-        said, rest = start.communicate(timeout=120)
+        said, rest = start.communicate(timeout=300)
         assert start.returncode == 0, rest
         assert "(started)" in said
 
@@ -113,7 +113,7 @@ def test_an_interrupted_start_leaves_all_as_it_was(serving: Place) -> None:
         start = serving.popen("start")
         lines_until(start, "stuck in the state Created")
         start.send_signal(signal.SIGINT)
-        _, rest = start.communicate(timeout=120)
+        _, rest = start.communicate(timeout=300)
     assert start.returncode == 130, rest
     assert serving.inspect()["Id"] == before
     assert not docker("ps", "--all", "--quiet", f"--filter=name={serving.name}-before")
@@ -136,5 +136,5 @@ def test_a_start_that_never_comes(
             starting.start(engine, place.name, told.append)
         engine.close()
     assert "journalctl -u docker" in caught.value.hint
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150
     assert len(told) == 1

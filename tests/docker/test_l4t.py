@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.digits import ARCHIVE, SAID
+from support.ports import free_port
 
-from .conftest import ROOT, TAG, docker, free_port, hear, until_ready
+from .conftest import ROOT, TAG, docker, hear, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

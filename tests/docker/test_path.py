@@ -18,9 +18,10 @@ import pytest
 import riva.client
 
 from support.digits import SAID, SAMPLE
+from support.ports import free_port
 
 from .conftest import SPEECH as IMAGE
-from .conftest import docker, free_port, hear, lines_until, until_ready
+from .conftest import docker, hear, lines_until, until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,9 +136,9 @@ def test_http_is_published(deployed: Place) -> None:
     deployed.configure(riva_speech_api_http_port=free_port())
     deployed.ok("start")
     port = deployed.json("config", "show")["settings"]["riva_speech_api_http_port"]["value"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health/ready", timeout=10) as ready:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health/ready", timeout=60) as ready:
         assert json.loads(ready.read()) == {"status": "ready"}
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/metrics", timeout=10) as metrics:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/metrics", timeout=60) as metrics:
         assert b"process_resident_memory_bytes" in metrics.read()
 
 
@@ -178,7 +179,7 @@ def test_stop_lets_an_open_stream_end(serving: Place) -> None:
     )
     final = [r for answer in answers for r in answer.results if r.is_final]
     assert " ".join(r.alternatives[0].transcript.strip() for r in final) == SAID
-    said, rest = stops[0].communicate(timeout=60)
+    said, rest = stops[0].communicate(timeout=300)
     assert "it drained first" in said, rest
 
 
@@ -208,7 +209,7 @@ def test_a_key_is_seen_nowhere(place: Place, hanging: str) -> None:
     seen = docker("inspect", name) + command_lines()
     assert docker("exec", name, "cat", "/run/secrets/riva-qs/MODEL_DEPLOY_KEY") == key
     init.send_signal(signal.SIGINT)
-    said += init.communicate(timeout=60)
+    said += init.communicate(timeout=300)
     whole = place("init", MODEL_DEPLOY_KEY=key)
     assert whole.returncode == 0, whole.stderr
     kept = (place.folder / "home/.local/state/riva-qs" / place.name / "deploy.log").read_text()
@@ -230,7 +231,7 @@ def test_the_line_of_a_dry_run_runs(deployed: Place) -> None:
     line = deployed.json("start", "--dry-run")["details"][0]
     assert line in deployed.ok("start", "--dry-run")
     assert "No such" in place_inspect(deployed)
-    subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60)
+    subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=200)
     until_ready(deployed.name)
     assert hear(deployed.port) == SAID
     found = deployed.inspect()
@@ -247,7 +248,7 @@ def test_interrupting_a_deploy_leaves_nothing(place: Place, hanging: str) -> Non
     init = place.popen("--set", f"image_speech_api={hanging}", "init")
     lines_until(init, "begun")
     init.send_signal(signal.SIGINT)
-    init.communicate(timeout=120)
+    init.communicate(timeout=300)
     assert init.returncode == 130
     assert not docker("ps", "--all", "--quiet", f"--filter=name={place.name}-deploy")
     place.ok("init")

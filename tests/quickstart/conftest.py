@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quickstart
+from support import ports
 from support.ngc import Ngc
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CommandLine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
             check=False,
         )
 
@@ -83,10 +83,7 @@ class CommandLine:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return ports.free_port()
 
 
 @pytest.fixture
@@ -166,13 +163,13 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
     """Waits until something is true, or fails the test."""
 
     def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with suppress(OSError, ValueError):
                 if condition():
                     return
             time.sleep(0.02)
-        pytest.fail("it did not come true within 60 s")
+        pytest.fail("it did not come true within 120 s")
 
     return wait
 

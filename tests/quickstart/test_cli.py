@@ -280,7 +280,7 @@ def _on_a_terminal(bare: CommandLine, **environment: str) -> str:
     )
     os.close(theirs)
     text = b""
-    while select.select([ours], [], [], 20)[0]:
+    while select.select([ours], [], [], 100)[0]:
         try:
             text += os.read(ours, 4096)
         except OSError:  # noqa: PERF203 - the end of a terminal is an error
@@ -298,10 +298,21 @@ def test_a_poor_encoding_is_no_failure(bare: CommandLine) -> None:
 
 
 def test_help_is_quick() -> None:
-    """`riva-qs --help` takes at most twice as long as importing typer, side by side."""
+    """`riva-qs --help` takes at most twice as long as importing typer, side by side.
+
+    What else runs may hit the one more than the other, though not again and again.
+    """
+    ratios: list[float] = []
+    while not ratios or (min(ratios) > 2 and len(ratios) < 5):
+        ratios.append(_ratio_of_help())
+    assert min(ratios) <= 2, ratios
+
+
+def _ratio_of_help() -> float:
+    """Return how many times as long as the import `riva-qs --help` takes."""
     script = Path(__file__).parents[2] / "benchmarks" / "help_time.py"
     command = [sys.executable, str(script), "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     ratio = re.search(r"takes ([\d.]+) times", done.stdout)
     assert ratio is not None
-    assert float(ratio[1]) <= 2, done.stdout
+    return float(ratio[1])

@@ -59,7 +59,7 @@ def test_a_refusal_is_told_by_a_server_that_lists_no_models() -> None:
         pytest.raises(UsageError, match="Unavailable model requested") as caught,
     ):
         asked.transcribe(request, 30)
-    server.stop(None)
+    server.stop(None).wait()
     assert "--model" in caught.value.hint
 
 

@@ -97,15 +97,17 @@ def test_a_server_that_ends_while_starting(
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "limit", "words"),
     [
-        ("mute", "does not answer at 127.0.0.1"),
-        ("loading", "the server loads its models"),
+        ("mute", 1, "does not answer at 127.0.0.1"),
+        ("loading", 10, "the server loads its models"),
     ],
 )
-def test_a_server_that_never_gets_ready(deployed: CommandLine, fault: str, words: str) -> None:
+def test_a_server_that_never_gets_ready(
+    deployed: CommandLine, fault: str, limit: int, words: str
+) -> None:
     """At the limit start exits 6 with the last state, and the server can still be looked at."""
-    text = said(deployed("--set", "riva_timeout_sec=1", "start", STAND_IN_SERVE=fault), 6)
+    text = said(deployed("--set", f"riva_timeout_sec={limit}", "start", STAND_IN_SERVE=fault), 6)
     assert words in text
     assert "riva-qs logs" in text
     assert deployed("status").returncode == 6
@@ -186,7 +188,7 @@ def test_interrupting_start_stops_the_server(
         wait_until(lambda: "listening" in (deployed.location / "run/server.log").read_text())
         wait_until(deployed.server)
         begun.send_signal(number)
-        _, err = begun.communicate(timeout=30)
+        _, err = begun.communicate(timeout=120)
         assert begun.returncode == 130, err
         assert "Traceback" not in err
         assert deployed.json("status")["alive"]["ok"] is False
@@ -200,7 +202,7 @@ def test_interrupting_init_leaves_what_was_there(
     begun = qs.popen("init", STAND_IN_DEPLOY="hang")
     wait_until(lambda: list(qs.location.glob("generations/.partial*/models/*/*.pbtxt")))
     begun.send_signal(signal.SIGINT)
-    _, err = begun.communicate(timeout=30)
+    _, err = begun.communicate(timeout=120)
     assert begun.returncode == 130, err
     assert not list((qs.location / "generations").iterdir())
 
@@ -226,7 +228,7 @@ def test_two_inits_at_once(qs: CommandLine, wait_until: Callable[..., None]) -> 
     wait_until(lambda: list(qs.location.glob("generations/.partial*/models/*/*.pbtxt")))
     text = said(qs("init"), 1)
     begun.send_signal(signal.SIGINT)
-    begun.communicate(timeout=30)
+    begun.communicate(timeout=120)
     assert f"riva-qs init (pid {begun.pid}) is at work" in text
 
 

@@ -198,7 +198,7 @@ def test_logs_follow_until_the_server_ends(started: CommandLine, recording: Path
     with started.popen("logs", "-f", "--since", "1h", "--tail", "1") as follower:
         started("transcribe", str(recording))
         started("stop")
-        out, _ = follower.communicate(timeout=30)
+        out, _ = follower.communicate(timeout=120)
     assert follower.returncode == 0
     assert "INFO drained" in out.splitlines()[-1]
 
@@ -209,7 +209,7 @@ def test_interrupting_a_follower_is_130(started: CommandLine) -> None:
     assert follower.stdout is not None
     follower.stdout.readline()
     follower.send_signal(signal.SIGINT)
-    _, err = follower.communicate(timeout=30)
+    _, err = follower.communicate(timeout=120)
     assert follower.returncode == 130
     assert "Traceback" not in err
 
@@ -247,6 +247,6 @@ def test_two_starts_at_once_make_one_server(qs: CommandLine) -> None:
     """Of two starts at the same time, one starts the server and both return when it answers."""
     qs("init")
     both = [qs.popen("start"), qs.popen("start")]
-    outputs = [one.communicate(timeout=60) for one in both]
+    outputs = [one.communicate(timeout=120) for one in both]
     assert [one.returncode for one in both] == [0, 0], outputs
     assert sorted("reused" in out for out, _ in outputs) == [False, True]

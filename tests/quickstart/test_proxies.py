@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,7 @@ from support import fetching
 from support.ngc import Model, Ngc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DATA = bytes(range(256)) * 1000
@@ -27,38 +27,56 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
     """Give the address of a proxy that tunnels, and the tunnels that it was asked for."""
     asked: list[str] = []
 
-    def serve(client: socket.socket) -> None:
-        head = client.recv(65536).decode()
-        asked.append(head)
-        host, _, port = head.split()[1].rpartition(":")
-        with client, socket.create_connection((host, int(port))) as there:
-            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=pump, args=(there, client), daemon=True)
-            back.start()
-            pump(client, there)
-            back.join(5)
+    def tunnel(client: socket.socket) -> None:
+        with client:
+            head = client.recv(65536).decode()
+            if not head:
+                return
+            asked.append(head)
+            host, _, port = head.split()[1].rpartition(":")
+            with socket.create_connection((host, int(port))) as there:
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=pump, args=(there, client), daemon=True)
+                back.start()
+                pump(client, there)
+                back.join()
+
+    with listening(tunnel) as address:
+        yield address, asked
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], None], port: int = 0) -> Iterator[str]:
+    """Serve each client in a thread of its own; one that leaves early is nobody's fault."""
+
+    def answer(client: socket.socket) -> None:
+        with suppress(OSError):
+            serve(client)
 
     def accept() -> None:
-        while True:
-            try:
+        with suppress(OSError):
+            while True:
                 client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
+                threading.Thread(target=answer, args=(client,), daemon=True).start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}", asked
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # Closing alone would leave who waits for clients waiting, and the port taken.
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
 
 
 def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Copy bytes until one side ends."""
-    try:
+    """Copy bytes until one side ends, and tell the other."""
+    with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
+    with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        return
 
 
 def test_a_proxy_is_used(ngc: Ngc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,19 +99,13 @@ def test_a_proxy_is_used(ngc: Ngc, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def refusing(answer: str, port: int = 0) -> Iterator[str]:
     """Give the address of a proxy that gives one answer to everything."""
 
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                client.recv(65536)
-                client.sendall(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
+    def refuse(client: socket.socket) -> None:
+        with client:
+            client.recv(65536)
+            client.sendall(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
 
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"
+    with listening(refuse, port) as address:
+        yield address
 
 
 def port_with_407() -> int:
@@ -115,7 +127,7 @@ def asked(url: str, monkeypatch: pytest.MonkeyPatch, proxy_url: str) -> RivaQsEr
         monkeypatch.setenv(name, proxy_url)
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
-    network = Network(silence=2.0, patience=Patience(tries=1))
+    network = Network(silence=60, patience=Patience(tries=1))
     with pytest.raises(RivaQsError) as caught:
         network.size_of(url)
     return caught.value

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DATA = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
-IMPATIENT = Network(silence=0.5, patience=Patience(tries=2, first=0.01))
+IMPATIENT = Network(silence=60, patience=Patience(tries=2, first=0.01))
 
 
 @pytest.fixture
@@ -186,17 +186,23 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("fault", "words"),
         [
-            (Fault("silence", times=-1), "sends nothing"),
             (Fault("reset", times=-1), "broke the connection off"),
             (Fault("redirect", times=-1), "redirects in a circle"),
         ],
     )
     def test_failures_are_told_apart(self, ngc: Ngc, fault: Fault, words: str) -> None:
-        """Silence, a broken connection and a circle are different errors."""
+        """A broken connection and a circle are different errors."""
         artifact = self.artifact(ngc)
         ngc.fail(Fault(**vars(fault)))
         with pytest.raises(NetworkError, match=words):
             HttpSource(IMPATIENT).files(artifact)
+
+    def test_silence_is_told(self, ngc: Ngc) -> None:
+        """Who says nothing is given up, and told as that."""
+        artifact = self.artifact(ngc)
+        ngc.fail(Fault("silence", times=-1))
+        with pytest.raises(NetworkError, match="sends nothing"):
+            HttpSource(Network(silence=0.5, patience=IMPATIENT.patience)).files(artifact)
 
     def test_a_wrong_hash_is_an_integrity_error(self, ngc: Ngc, tmp_path: Path) -> None:
         """A file that is not what the address promised does not take the name."""
@@ -310,7 +316,7 @@ def test_a_size_without_end_is_one_error(head: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
         with pytest.raises(RivaQsError):
-            Network(silence=5).size_of(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
+            Network(silence=60).size_of(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
 
 
 def test_addresses_are_shown_without_secrets() -> None:

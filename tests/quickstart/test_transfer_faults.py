@@ -17,7 +17,7 @@ from quickstart import transfer
 from quickstart.errors import IntegrityError, NetworkError, NotAuthorisedError, RivaQsError
 from quickstart.transfer.partial import STATE
 from support import fetching
-from support.fetching import ARTIFACT, LIMITS, STEP, described, fetch
+from support.fetching import ARTIFACT, HASTY, LIMITS, STEP, described, fetch
 from support.ngc import Fault, Model, Ngc
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ RECOVERED = {
         Fault("cut", value=8 * STEP, times=1, skip=8),
         Fault("cut", value=12 * STEP, times=1, skip=8),
     ],
-    "a drip": [Fault("drip", value=20, times=1)],
-    "silence": [Fault("silence", times=1)],
     "another range": [Fault("shifted", times=2)],
     "busy when it makes links": [Fault("status", path="test/1.0/files", value=503, header="0")],
 }
@@ -80,6 +78,20 @@ def test_what_passes_is_waited_for(ngc: Ngc, target: Path, faults: list[Fault]) 
     assert sum(fetch(target)) == len(DATA)
     assert target.read_bytes() == DATA
     assert alone(target)
+
+
+def test_a_drip_is_not_waited_for(ngc: Ngc, target: Path) -> None:
+    """A connection that gives next to nothing is broken off, and another one takes its place."""
+    ngc.fail(Fault("drip", value=20, times=1))
+    assert sum(fetch(target, limits=HASTY)) == len(DATA)
+    assert target.read_bytes() == DATA
+
+
+def test_silence_is_not_waited_for(ngc: Ngc, target: Path) -> None:
+    """A connection that gives nothing is given up, and another one takes its place."""
+    ngc.fail(Fault("silence", times=1))
+    assert sum(fetch(target, silence=2.0)) == len(DATA)
+    assert target.read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("target")
@@ -110,7 +122,6 @@ FATAL = {
     ),
     "reset for good": (Fault("reset", times=-1), NetworkError, "broke the connection off"),
     "cut for good": (Fault("cut", value=100, times=-1), NetworkError, "broke"),
-    "a drip for good": (Fault("drip", value=20, times=-1), NetworkError, "next to nothing"),
     "wrong bytes": (Fault("corrupt", value=5 * STEP + 3, times=-1), IntegrityError, "SHA-256"),
     "another file": (Fault("resized", times=-1), IntegrityError, "was said to have"),
     "no link is good": (Fault("expire", times=-1), NotAuthorisedError, "new links are refused"),
@@ -136,6 +147,14 @@ def test_what_does_not_pass_is_told(
     assert not target.exists()
     if kind is IntegrityError:
         assert alone(target)
+
+
+def test_a_drip_for_good_is_told(ngc: Ngc, target: Path) -> None:
+    """Who gives next to nothing, however often it is asked, is given up."""
+    ngc.fail(Fault("drip", value=20, times=-1))
+    with pytest.raises(NetworkError, match="next to nothing"):
+        fetch(target, limits=HASTY)
+    assert not target.exists()
 
 
 def test_wrong_bytes_leave_what_was_there(ngc: Ngc, target: Path) -> None:
@@ -171,6 +190,7 @@ def interrupted(ngc: Ngc, target: Path) -> int:
     ngc.fail(Fault("status", value=500, times=-1, skip=12))
     with pytest.raises(NetworkError):
         fetch(target)
+    fetching.settle()
     ngc.faults.clear()
     ngc.sent.clear()
     return sum(min(STEP, len(DATA) - number * STEP) for number in arrived(target))

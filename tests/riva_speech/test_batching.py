@@ -27,7 +27,7 @@ from riva_speech.batching import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SECONDS = 20
+SECONDS = 60
 
 
 class Gate:

@@ -26,7 +26,7 @@ def recording(tmp_path: Path) -> Path:
 
 def bench(*options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "quickstart", *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 def measured(*options: object) -> Any:

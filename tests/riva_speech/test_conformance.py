@@ -278,6 +278,6 @@ def test_a_future_gives_what_the_call_does(digits: str) -> None:
     asr = riva.client.ASRService(riva.client.Auth(uri=digits))
     config = riva.client.RecognitionConfig(language_code="en-US")
 
-    answer = asr.offline_recognize(SAMPLE.read_bytes(), config, future=True).result(timeout=30)
+    answer = asr.offline_recognize(SAMPLE.read_bytes(), config, future=True).result(timeout=120)
 
     assert answer.results[0].alternatives[0].transcript == f"{SAID} "

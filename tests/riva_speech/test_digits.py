@@ -118,7 +118,6 @@ def test_a_client_s_streams_give_nemo_s_words(
 
 @pytest.mark.nemo
 @pytest.mark.recordings
-@pytest.mark.timeout(1200)
 def test_each_look_ahead_gives_nemo_s_words(pair: Pair, strings: list[NDArray[np.float32]]) -> None:
     """At every look-ahead of the checkpoint, streams have the words of NeMo's streaming."""
     for recognizer in pair.streaming():

@@ -397,7 +397,7 @@ def beam_repository(beam_rmir: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def asr(beam_repository: Path) -> Iterator[riva.client.ASRService]:
-    with serving(beam_repository) as (uri, _):
+    with serving(beam_repository, quiet=True) as (uri, _):
         yield riva.client.ASRService(riva.client.Auth(uri=uri))
 
 

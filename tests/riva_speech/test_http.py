@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import signal
 import socket
@@ -24,7 +22,8 @@ from riva_speech.server.http import HttpServer, Paths
 from riva_speech.server.http_body import Body, BodyError
 from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.websocket import WebSocket
-from support.programs import MODULES, free_port, serving
+from support.ports import free_port
+from support.programs import MODULES, deploying, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -219,7 +218,10 @@ def test_an_event_has_a_size_that_holds_nobody_up(tiny_repository: Path) -> None
     """A socket closes at an event whose reading would keep all others waiting."""
     port = free_port()
     address = f"ws://127.0.0.1:{port}/v1/realtime?intent=transcription"
-    with serving(tiny_repository, f"--http_port={port}"), connect(address) as client:
+    with (
+        serving(tiny_repository, f"--http_port={port}"),
+        connect(address, open_timeout=PATIENCE) as client,
+    ):
         client.recv(PATIENCE)
         with suppress(ConnectionClosed):
             client.send("[" + " " * (4 << 20) + "]")
@@ -234,12 +236,13 @@ def test_a_server_that_still_loads_ends_at_once(tiny_repository: Path, tmp_path:
     """SIGTERM waits for no model: here a deploy keeps the server from them for ever."""
     models = tmp_path / "models"
     shutil.copytree(tiny_repository, models)
-    deploy = os.open(models, os.O_RDONLY)
-    fcntl.flock(deploy, fcntl.LOCK_EX)
     options = [f"--riva-uri=127.0.0.1:{free_port()}", f"--model_repository={models}"]
     program = [sys.executable, "-m", MODULES["start-riva"], *options]
 
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        deploying(models),
+        subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stderr
         listens = any("listening on" in line for line in process.stderr)
         assert listens, f"the server ended by itself, with {process.wait(timeout=PATIENCE)}"
@@ -249,7 +252,6 @@ def test_a_server_that_still_loads_ends_at_once(tiny_repository: Path, tmp_path:
         finally:
             process.kill()
         rest = process.stderr.read()
-    os.close(deploy)
 
     assert code == 0, rest
     assert "Signal (15) received." in rest

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +28,8 @@ from riva_speech.server.http import HttpServer, Paths
 from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.metrics import Metrics
 from support.audio import babble, wav
-from support.programs import MODULES, free_port, run, serving
+from support.ports import free_port
+from support.programs import MODULES, deploying, run, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,10 +72,10 @@ class Running:
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, str, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, path)
-    answer = connection.getresponse()
-    return answer.status, answer.getheader("Content-Type", ""), answer.read().decode()
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Content-Type", ""), answer.read().decode()
 
 
 def config(**values: object) -> riva.client.RecognitionConfig:
@@ -84,16 +83,16 @@ def config(**values: object) -> riva.client.RecognitionConfig:
 
 
 @contextmanager
-def started(repository: Path, *options: str) -> Iterator[Running]:
+def started(repository: Path, *options: str, quiet: bool = False) -> Iterator[Running]:
     """Run a server whose HTTP port is known."""
     port = free_port()
-    with serving(repository, f"--http_port={port}", *options) as (uri, process):
+    with serving(repository, f"--http_port={port}", *options, quiet=quiet) as (uri, process):
         yield Running(uri, port, process)
 
 
 @pytest.fixture(scope="module")
 def server(tiny_repository: Path) -> Iterator[Running]:
-    with started(tiny_repository) as running:
+    with started(tiny_repository, quiet=True) as running:
         yield running
 
 
@@ -129,12 +128,12 @@ def test_all_that_runs_has_one_time_to_end(tiny_repository: Path) -> None:
     """A gRPC stream and a socket share the time of a drain, and nobody else is let in meanwhile."""
     with started(tiny_repository, "--drain_timeout=20") as running:
         socket_address = f"ws://127.0.0.1:{running.port}/v1/realtime?intent=transcription"
-        with connect(socket_address) as held:
+        with connect(socket_address, open_timeout=60) as held:
             held.recv(60)
             call = hold_a_stream(running.asr)
             running.process.terminate()
             assert eventually(lambda: running.ask("/v1/health/ready")[0] == 503)
-            with connect(socket_address) as late:
+            with connect(socket_address, open_timeout=60) as late:
                 told = [json.loads(text) for text in late]
             code = running.process.wait(timeout=38)
         call.cancel()
@@ -188,7 +187,7 @@ def hold_a_stream(asr: riva.client.ASRService, seconds: float = 300) -> grpc.Cal
     return call
 
 
-def eventually(check: Any, seconds: float = 60) -> bool:
+def eventually(check: Any, seconds: float = 180) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if check():
@@ -203,15 +202,14 @@ def test_a_server_that_loads_is_live_and_not_ready(tiny_repository: Path, tmp_pa
     shutil.copytree(tiny_repository, models)
     options = [f"--riva-uri=127.0.0.1:{free_port()}", f"--http_port={port}"]
     command = [sys.executable, "-m", MODULES["start-riva"], *options]
-    # A deploy that is under way keeps the server from its models for as long as it likes.
-    deploy = os.open(models, os.O_RDONLY)
-    fcntl.flock(deploy, fcntl.LOCK_EX)
+    deploy = ExitStack()
+    deploy.enter_context(deploying(models))
 
-    with subprocess.Popen([*command, f"--model_repository={models}"]) as process:
+    with deploy, subprocess.Popen([*command, f"--model_repository={models}"]) as process:
         try:
             assert eventually(lambda: answers(port, "/v1/health/live", 200))
             assert ask(port, "/v1/health/ready")[0] == 503
-            os.close(deploy)
+            deploy.close()
             assert eventually(lambda: answers(port, "/v1/health/ready", 200))
         finally:
             process.terminate()
@@ -224,10 +222,9 @@ def test_a_server_that_loads_ends_though_its_health_is_watched(
     models, uri = tmp_path / "models", f"127.0.0.1:{free_port()}"
     shutil.copytree(tiny_repository, models)
     options = [f"--riva-uri={uri}", f"--model_repository={models}", "--drain_timeout=3600"]
-    deploy = os.open(models, os.O_RDONLY)
-    fcntl.flock(deploy, fcntl.LOCK_EX)
 
     with (
+        deploying(models),
         subprocess.Popen([sys.executable, "-m", MODULES["start-riva"], *options]) as process,
         grpc.insecure_channel(uri) as channel,
     ):
@@ -241,7 +238,6 @@ def test_a_server_that_loads_ends_though_its_health_is_watched(
             assert process.wait(timeout=120) == 0
         finally:
             process.kill()
-            os.close(deploy)
 
 
 def answers(port: int, path: str, status: int) -> bool:

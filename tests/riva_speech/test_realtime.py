@@ -31,7 +31,8 @@ from riva_speech.server.transcriptions import read_form
 from support.audio import flac, ogg_opus, pcm16
 from support.certificates import make
 from support.digits import SAID
-from support.programs import MODULES, free_port, serving
+from support.ports import free_port
+from support.programs import MODULES, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ DELTA = "conversation.item.input_audio_transcription.delta"
 def address(digits_repository: Path) -> Iterator[str]:
     """HOST:PORT of a server's HTTP service."""
     port = free_port()
-    with serving(digits_repository, f"--http_port={port}"):
+    with serving(digits_repository, f"--http_port={port}", quiet=True):
         yield f"127.0.0.1:{port}"
 
 
@@ -243,7 +244,7 @@ def test_sockets_count_as_requests(tiny_repository: Path) -> None:
 
         assert [event["type"] for event in events] == ["conversation.created", "error"]
         assert "limit of 1" in events[1]["error"]["message"]
-        assert eventually(is_served, seconds=60)
+        assert eventually(is_served, seconds=180)
 
 
 def eventually(check: Callable[[], bool], seconds: float) -> bool:
@@ -265,13 +266,13 @@ def test_a_key_guards_realtime_sessions(
 
     with serving(tiny_repository, f"--http_port={port}"):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "sesam"}):
-            refused = requests.post(sessions, json={}, headers=headers, timeout=30)
+            refused = requests.post(sessions, json={}, headers=headers, timeout=100)
             assert refused.status_code == 401
             assert "riva-realtime-mint" in refused.headers["www-authenticate"]
         with pytest.raises(InvalidStatus):
             open_socket(address)
 
-        minted = requests.post(sessions, json={}, headers={"X-API-Key": "sesame"}, timeout=30)
+        minted = requests.post(sessions, json={}, headers={"X-API-Key": "sesame"}, timeout=100)
         token = f"realtime-token.{minted.json()['client_secret']['value']}"
         offered = [Subprotocol("realtime"), Subprotocol(token)]
         with open_socket(address, subprotocols=offered) as socket:
@@ -303,7 +304,7 @@ def test_any_session_is_understood_or_refused(given: Any) -> None:
 def post(address: str, recording: bytes | None, **fields: str) -> requests.Response:
     files = {"file": ("sample", recording)} if recording is not None else {"x": ("x", b"")}
     url = f"http://{address}/v1/audio/transcriptions"
-    return requests.post(url, files=files, data=fields, timeout=30)
+    return requests.post(url, files=files, data=fields, timeout=100)
 
 
 @pytest.mark.parametrize("encode", [None, flac, ogg_opus])
@@ -344,13 +345,13 @@ def test_bodies_have_a_length_and_a_limit(address: str) -> None:
     """What has none, or too much, is refused before it is read; a plain body is no form."""
     url = f"http://{address}/v1/audio/transcriptions"
 
-    chunked = requests.post(url, data=iter([b"abc"]), timeout=30)
-    plain = requests.post(url, data=b"abc", timeout=30)
+    chunked = requests.post(url, data=iter([b"abc"]), timeout=100)
+    plain = requests.post(url, data=b"abc", timeout=100)
 
     assert chunked.status_code == 411
     assert plain.status_code == 400
-    assert requests.get(url, timeout=30).status_code == 404
-    assert requests.post(f"http://{address}/v1/nothing", timeout=30).status_code == 405
+    assert requests.get(url, timeout=100).status_code == 404
+    assert requests.post(f"http://{address}/v1/nothing", timeout=100).status_code == 405
 
 
 def test_certificates_are_not_bypassed(tiny_repository: Path, tmp_path: Path) -> None:
@@ -363,8 +364,8 @@ def test_certificates_are_not_bypassed(tiny_repository: Path, tmp_path: Path) ->
 
     with subprocess.Popen(program, stderr=subprocess.DEVNULL) as process:
         try:
-            answers = eventually(lambda: is_ready(url), seconds=60)
-            posted = requests.post(f"{url}/v1/audio/transcriptions", data=b"", timeout=30)
+            answers = eventually(lambda: is_ready(url), seconds=180)
+            posted = requests.post(f"{url}/v1/audio/transcriptions", data=b"", timeout=100)
             with pytest.raises(InvalidStatus):
                 open_socket(f"127.0.0.1:{port}")
         finally:
@@ -375,7 +376,7 @@ def test_certificates_are_not_bypassed(tiny_repository: Path, tmp_path: Path) ->
 
 def is_ready(url: str) -> bool:
     with suppress(requests.ConnectionError):
-        return requests.get(f"{url}/v1/health/ready", timeout=30).ok
+        return requests.get(f"{url}/v1/health/ready", timeout=100).ok
     return False
 
 

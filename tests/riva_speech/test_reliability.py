@@ -24,7 +24,7 @@ from benchmarks.soak import serving as soaked
 from riva_speech.server.grpc_server import Server
 from riva_speech.server.options import ServerOptions
 from support.audio import babble, flac, pcm16, wav
-from support.programs import free_port
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

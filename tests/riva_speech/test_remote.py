@@ -16,7 +16,8 @@ from riva_speech.errors import NotReadyError, UnsupportedError
 from riva_speech.sessions.opening import opener
 from riva_speech.sessions.remote import RemoteSession
 from support.audio import babble
-from support.programs import free_port, run, serving, succeed
+from support.ports import free_port
+from support.programs import run, serving, succeed
 from support.triton_server import triton
 
 if TYPE_CHECKING:
@@ -152,7 +153,6 @@ def test_a_triton_that_is_away_is_exit_6(tiny_repository: Path) -> None:
 
 
 @pytest.mark.triton
-@pytest.mark.timeout(400)
 def test_a_triton_that_goes_away_is_unavailable(models: Path, tmp_path: Path) -> None:
     """A run fails at once with what cannot be run, and is worth no second try."""
     port = free_port()

@@ -313,7 +313,7 @@ def hold_a_stream(asr: riva.client.ASRService, seconds: float) -> grpc.Call:
     return call
 
 
-def eventually(check: object, seconds: float = 60) -> bool:
+def eventually(check: object, seconds: float = 180) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

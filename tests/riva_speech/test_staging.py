@@ -157,6 +157,6 @@ def test_two_deploys_at_once_do_not_meet(tmp_path: Path, tiny_riva: Path) -> Non
 
     running = [subprocess.Popen([sys.executable, *command]) for command in commands]
 
-    assert [one.wait(timeout=100) for one in running] == [0, 0]
+    assert [one.wait(timeout=250) for one in running] == [0, 0]
     assert len(list_models(repository)) == 6
     assert not list(repository.glob(".*"))

@@ -74,7 +74,7 @@ def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
         stdin=terminal,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
         start_new_session=True,
     )

@@ -234,7 +234,6 @@ def test_another_sample_rate_is_refused(service: Service, samples: NDArray[np.fl
 
 
 @pytest.mark.nemo
-@pytest.mark.timeout(600)
 def test_transducers_are_heard_too(tmp_path: Path) -> None:
     """Their second graph is a model of Triton as well, and the words are those without Triton."""
     checkpoint, riva, rmir = (tmp_path / f"model.{kind}" for kind in ("nemo", "riva", "rmir"))

@@ -32,7 +32,7 @@ def before(engine: str, path: Path, pattern: str = "") -> Iterator[subprocess.Po
     command = [sys.executable, __file__, str(path), target, *filter(None, [pattern])]
     with subprocess.Popen(command) as door:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 100
             while not path.exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

@@ -171,8 +171,10 @@ def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) 
     paths = [folder / f"{number}.wav" for number in range(len(utterances))]
     for path, samples in zip(paths, utterances, strict=True):
         soundfile.write(path, samples, 16000, subtype="FLOAT")
-    hypotheses = model.transcribe(list(map(str, paths)), batch_size=1, verbose=False)
-    model.eval()  # transcribe leaves parts of it in training
+    try:
+        hypotheses = model.transcribe(list(map(str, paths)), batch_size=1, verbose=False)
+    finally:
+        model.eval()  # transcribe leaves parts of it in training
     return [" ".join(hypothesis.text.split()) for hypothesis in hypotheses]
 
 

@@ -28,6 +28,7 @@ import json
 import math
 import re
 import secrets
+import select
 import ssl
 import tempfile
 import threading
@@ -129,8 +130,8 @@ class Ngc:
         page: How many files a page of the list has.
         token_seconds: How long a token that a legacy key got is good.
         link_seconds: How long a signed link is good.
-        sent: How many bytes of each file's content were sent.
         requests: What arrived, in order.
+        clients: The addresses of those that are connected.
     """
 
     folder: Path
@@ -147,12 +148,14 @@ class Ngc:
         }
     )
     faults: list[Fault] = field(default_factory=list)
-    sent: Counter[str] = field(default_factory=Counter)
     requests: list[Request] = field(default_factory=list)
     tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
     links: dict[str, float] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    clients: set[Any] = field(default_factory=set)
+    lock: threading.Condition = field(default_factory=threading.Condition)
     port: int = 0
+    _sent: Counter[str] = field(default_factory=Counter)
+    _busy: int = 0
 
     @cached_property
     def certificates(self) -> certificates.Certificates:
@@ -196,7 +199,8 @@ class Ngc:
         fresh = Ngc(self.folder)
         self.page, self.link_seconds = fresh.page, fresh.link_seconds
         self.token_seconds = fresh.token_seconds
-        for name in ("models", "faults", "requests", "sent", "tokens", "links", "accounts"):
+        names = ("models", "faults", "requests", "tokens", "links", "accounts", "clients", "_sent")
+        for name in names:
             setattr(self, name, getattr(fresh, name))
 
     def offer(self, *models: Model) -> None:
@@ -215,6 +219,33 @@ class Ngc:
     def asked(self, pattern: str) -> list[Request]:
         """Return the requests whose path matches."""
         return [request for request in self.requests if re.search(pattern, request.path)]
+
+    @property
+    def sent(self) -> Counter[str]:
+        """How many bytes of each file's content were sent, once nothing is being answered.
+
+        A client may have the last bytes before they are counted.
+        """
+        with self.lock:
+            assert self.lock.wait_for(lambda: not self._busy, 100)
+        return self._sent
+
+    def count(self, name: str, size: int) -> None:
+        """Count bytes of a file as sent."""
+        with self.lock:
+            self._sent[name] += size
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Be busy with a request."""
+        with self.lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._busy -= 1
+                self.lock.notify_all()
 
     def strike(self, path: str) -> list[Fault]:
         """Return the faults that meet this request."""
@@ -273,6 +304,15 @@ class Server(ThreadingHTTPServer):
             self.context.load_cert_chain(made.certificate, made.key)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection."""
+        clients = self.ngc.clients
+        clients.add(client_address)
+        try:
+            self._serve(request, client_address)
+        finally:
+            clients.discard(client_address)
+
+    def _serve(self, request: Any, client_address: Any) -> None:
         """Shake hands in the thread of the connection, so that nobody keeps others waiting."""
         if self.context is not None:
             try:
@@ -284,10 +324,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that leave."""
-
-
-class _BrokenOffError(Exception):
-    """The answer ends here."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -325,8 +361,8 @@ class Handler(BaseHTTPRequestHandler):
         self._json({**info, "user": user} if account.kind == "PERSONAL_KEY" else info)
 
     def do_GET(self) -> None:
-        self._note()
-        with suppress(_BrokenOffError):
+        with self.ngc.answering():
+            self._note()
             if self._spoiled():
                 return
             if self.server is self.ngc.blobs:
@@ -358,7 +394,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self._fault("reset"):
             self._hang_up()
         elif self._fault("silence"):
-            time.sleep(60)
+            # Who waits for an answer says nothing: there is something to read once it has left.
+            select.select([self.connection], [], [], 60)
             self._hang_up()
         else:
             return False
@@ -508,8 +545,7 @@ class Handler(BaseHTTPRequestHandler):
                 at = corrupt.value - start
                 chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
             self.wfile.write(chunk)
-            with self.ngc.lock:
-                self.ngc.sent[name] += len(chunk)
+            self.ngc.count(name, len(chunk))
             start += len(chunk)
             if drip:
                 time.sleep(1 / _DRIPS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +32,6 @@ http {{
 _TLS = "ssl; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key"
 
 
-def _free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @dataclass
 class Nginx:
     """A server of one file.
@@ -51,7 +45,7 @@ class Nginx:
     path: Path
     scheme: str
     slow: int = 8
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     _pid: int = 0
 
     def url(self, *, slow: bool = False) -> str:

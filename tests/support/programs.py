@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import socket
+import fcntl
+import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +36,7 @@ def run(
         [sys.executable, "-m", MODULES[program], *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1000,
         check=False,
         env=env,
     )
@@ -44,13 +47,6 @@ def succeed(program: str, *arguments: object) -> subprocess.CompletedProcess[str
     done = run(program, *arguments)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -71,8 +67,18 @@ def serving(
         wait_until_serving(uri, process)
         yield uri, process
     finally:
-        process.terminate()
-        process.communicate(timeout=60)
+        end(process)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a program to end; one that does not is killed, and an error."""
+    process.terminate()
+    try:
+        process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
 
 
 def wait_until_serving(uri: str, process: subprocess.Popen[str], seconds: float = 180) -> None:
@@ -83,7 +89,7 @@ def wait_until_serving(uri: str, process: subprocess.Popen[str], seconds: float 
         while time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
             except grpc.RpcError:
                 time.sleep(0.05)
                 continue
@@ -91,3 +97,14 @@ def wait_until_serving(uri: str, process: subprocess.Popen[str], seconds: float 
                 return
             time.sleep(0.02)
     raise TimeoutError("the server did not become ready")
+
+
+@contextmanager
+def deploying(repository: Path) -> Iterator[None]:
+    """Keep servers from a repository's models, as a deploy does that is under way."""
+    folder = os.open(repository, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

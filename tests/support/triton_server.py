@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support.programs import free_port
+from support.ports import free_port
+from support.programs import end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +43,7 @@ def triton(repository: Path, folder: Path, port: int = 0) -> Iterator[Any]:
                 _wait(server, process, Path(log.name))
                 yield server
         finally:
-            process.terminate()
-            process.wait(timeout=60)
+            end(process)
 
 
 def _command(repository: Path, folder: Path, port: int) -> Iterator[str]:

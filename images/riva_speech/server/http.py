@@ -124,13 +124,16 @@ class HttpServer:
         try:
             with suppress(asyncio.TimeoutError, asyncio.IncompleteReadError, OSError):
                 await self._exchange(reader, writer)
+            self._running.discard(task)
+            with suppress(asyncio.TimeoutError, OSError):
+                await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
+        except asyncio.CancelledError:
+            # The loop ends: nobody is left who could send the rest.
+            writer.transport.abort()
+            raise
         finally:
             self._running.discard(task)
-            try:
-                with suppress(asyncio.TimeoutError, OSError):
-                    await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
-            finally:
-                writer.close()
+            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await asyncio.wait_for(self._read_head(reader), _PATIENCE_SECONDS)

@@ -11,6 +11,7 @@ from quickstart.backends import plan
 from quickstart.backends.base import parse_report
 from quickstart.backends.docker.starting import start
 from quickstart.backends.docker.verdicts import after_its_end, ending
+from quickstart.backends.engine.containers import GLANCE
 from quickstart.backends.judge import judge
 from quickstart.backends.watching import Watch
 from quickstart.errors import NotReadyError, from_exit_code
@@ -64,7 +65,7 @@ class Deploy:
             yield container
         except NotReadyError:
             # An engine that has just stopped answering will not remove it either.
-            with suppress(NotReadyError):
+            with suppress(NotReadyError), engine.within(GLANCE):
                 engine.remove(container)
             raise
         except BaseException:

@@ -49,9 +49,9 @@ class Connection:
             yield client
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
-        """Let an answer take its time: an engine packs a whole image before it says a word."""
-        self.api.timeout = None
+    def within(self, seconds: int | None) -> Iterator[None]:
+        """Let answers take so many seconds, or as long as they like."""
+        self.api.timeout = seconds
         try:
             yield
         finally:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from quickstart.backends.container import ContainerSpec
     from quickstart.backends.engine.values import Container
 
+# How long a container's end is waited for, in seconds, before the engine is asked whether it is
+# still there.
+GLANCE = 10
+
 
 class Containers(Images):
     """The containers of an engine; they go by their names, and are made of its images."""
@@ -55,14 +59,14 @@ class Containers(Images):
         return None
 
     def wait(self, container: str, patience: int = PATIENCE) -> int:
-        """Wait for a container's end, and return its exit code.
+        """Wait for a container's end, however far it is, and return its exit code.
 
         Raises:
             NotReadyError: The engine answers nothing for `patience` seconds, not even whether the
                 container is there.
         """
         with self.doing(f"wait for the container {container}"), self.another(patience) as api:
-            while (code := _exit_code(api, container, patience)) is None:
+            while (code := _exit_code(api, container, GLANCE)) is None:
                 # An engine that hangs, and one whose container runs on, are both silent so far.
                 api.inspect_container(container)
         return code
@@ -167,10 +171,10 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
         yield rest.decode(errors="replace")
 
 
-def _exit_code(api: Any, container: str, patience: int) -> int | None:  # noqa: ANN401 - the SDK's
+def _exit_code(api: Any, container: str, seconds: int) -> int | None:  # noqa: ANN401 - the SDK's
     """Return a container's exit code, or None where it has not ended after some seconds."""
     try:
-        code: int = api.wait(container, timeout=patience)["StatusCode"]
+        code: int = api.wait(container, timeout=seconds)["StatusCode"]
     except OSError as error:
         if is_late(error):
             return None

@@ -58,12 +58,13 @@ class Images(Connection):
 
     def save_image(self, name: str, sink: BinaryIO) -> None:
         """Write an image, as `docker save` does, to a stream."""
-        with self.doing(f"save the image {name}"), self.patient():
+        # An engine packs a whole image before it says a word.
+        with self.doing(f"save the image {name}"), self.within(None):
             sink.writelines(self.api.get_image(name))
 
     def load_image(self, stream: BinaryIO) -> None:
         """Take over an image that was saved."""
-        with self.doing("load an image"), self.patient():
+        with self.doing("load an image"), self.within(None):
             for row in self.api.load_image(stream):
                 if "error" in row:
                     raise from_words("cannot load the image", str(row["error"]), "")

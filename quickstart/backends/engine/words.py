@@ -19,7 +19,9 @@ from quickstart.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 10
+# A disk that is busy keeps an engine from answers for longer than one would think; its own clients
+# wait for ever. In seconds.
+PATIENCE = 30
 
 
 def unreachable(address: str, error: Exception) -> RivaQsError:
