@@ -58,18 +58,21 @@ def _verbaliser(folder: Path) -> Path:
 def write_hints(folder: Path) -> Path:
     """Write classes of hints: letters and digits one by one, digits alone, and months."""
     import pynini
+    from pynini.lib import pynutil
 
     digit = pynini.string_map(list(zip(ONES, "0123456789", strict=True)))
     letter = pynini.string_map([(one, one.upper()) for one in "abc"])
     sequence = digit | letter
     sequence += pynini.closure(pynini.cross(" ", "") + sequence)
-    # Some of NVIDIA's classes read, and write again, a space on either side.
-    digits = pynini.accep(" ") + digit + pynini.closure(pynini.cross(" ", "") + digit, 1)
+    # Some of NVIDIA's classes read, and write again, a space of any kind on either side; and all
+    # are cheaper than nothing.
+    margin = pynini.union(" ", "\t", "\u00a0")
+    digits = margin + digit + pynini.closure(pynini.cross(" ", "") + digit, 1) + margin
     return _save(
         folder / "hints.far",
         **{
             "$OOV_ALPHA_NUMERIC_SEQUENCE": sequence.optimize(),
-            "$OOV_NUMERIC_SEQUENCE": (digits + pynini.accep(" ")).optimize(),
+            "$OOV_NUMERIC_SEQUENCE": pynutil.add_weight(digits, -0.5).optimize(),
             "$MONTH": pynini.string_map([("may", "May")]),
             "$__SPACE__": pynini.accep(" "),
         },

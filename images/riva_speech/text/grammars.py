@@ -7,6 +7,7 @@ OpenFst itself, so they are to come only from where one would take programs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 REQUIREMENT = "pynini>=2.1.6"
 
-# Passing over a word that no phrase asks for; what is rewritten costs less.
-_WORD_COST = 1.0
+# Phrases cover as many words as they can, and as few phrases do. Grammars weigh what they read
+# themselves: less than a phrase costs, if often below zero, and far less than a word passed over.
+_WORD_COST = 100.0
+_PHRASE_COST = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,29 +112,34 @@ def without_margins(fst: Any) -> Any:  # noqa: ANN401 - pynini has no types
     """Return a transducer that reads and writes words with no space around them.
 
     Some of NVIDIA's classes want a space on either side of what they read, and write both again.
-    Whatever reads bare words is returned as it is.
+    Whatever reads words of ASCII as they are is returned as it is.
     """
     import pynini  # noqa: PLC0415 - as above
     from pynini.lib import pynutil  # noqa: PLC0415 - as above
 
-    word = _one_of(_WORD_BYTES)
-    bare = word + pynini.closure(pynini.closure(_one_of(_ANY_BYTES)) + word, 0, 1)
-    if _has_path(pynini.compose(bare, fst)):
+    # Not any bytes: a no-break space, which may be a margin too, has none of white space.
+    if pynini.compose(_bare(_ASCII), fst).num_states():
         return fst
     added, removed = (pynini.closure(one(" "), 0, 1) for one in (pynutil.insert, pynutil.delete))
+    bare = _bare(_WORD_BYTES)
     reads, writes = added + bare + added, removed + bare + removed
     return pynini.compose(pynini.compose(reads, fst), writes).optimize()
 
 
-def _has_path(fst: Any) -> bool:  # noqa: ANN401 - as above
-    return fst.start() >= 0
+@cache
+def _bare(edges: Sequence[int]) -> Any:  # noqa: ANN401 - as above
+    """Return what reads any text that begins and ends with one of these bytes."""
+    import pynini  # noqa: PLC0415 - as above
+
+    edge, within = _one_of(edges), pynini.closure(_one_of(_ANY_BYTES))
+    return (edge + pynini.closure(within + edge, 0, 1)).optimize()
 
 
 def _one_of(values: Sequence[int]) -> Any:  # noqa: ANN401 - as above
     """Return what reads one byte of these."""
     import pynini  # noqa: PLC0415 - as above
 
-    return pynini.union(*(pynini.accep(f"[{one}]") for one in values))
+    return pynini.union(*(pynini.accep(f"[{one}]") for one in values)).optimize()
 
 
 def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
@@ -143,17 +151,26 @@ def phrase_rewriter(phrases: Sequence[str], classes: Mapping[str, Any]) -> Any: 
     """
     import pynini  # noqa: PLC0415 - as above
 
-    word = pynini.closure(_one_of(_WORD_BYTES), 1)
-    other = word + pynini.accep("", weight=_WORD_COST)
-    spoken = [_phrase(phrase, classes) for phrase in phrases]
-    unit = pynini.union(other, *spoken)
+    cost = pynini.accep("", weight=_PHRASE_COST)
+    spoken = [_phrase(phrase, classes) + cost for phrase in phrases]
+    unit = pynini.union(_other(), *spoken)
     # Not optimised: phrases come from clients, and that may take any amount of time.
     return unit + pynini.closure(pynini.accep(" ") + unit)
 
 
-# Every byte but 0, which stands for none; and those of words.
+@cache
+def _other() -> Any:  # noqa: ANN401 - as above
+    """Return what passes over a word."""
+    import pynini  # noqa: PLC0415 - as above
+
+    word = pynini.closure(_one_of(_WORD_BYTES), 1).optimize()
+    return word + pynini.accep("", weight=_WORD_COST)
+
+
+# Every byte but 0, which stands for none; those of words; and those of words in ASCII.
 _ANY_BYTES = range(1, 256)
-_WORD_BYTES = [one for one in _ANY_BYTES if not bytes([one]).isspace()]
+_WORD_BYTES = tuple(one for one in _ANY_BYTES if not bytes([one]).isspace())
+_ASCII = tuple(one for one in _WORD_BYTES if one < 128)  # noqa: PLR2004 - where ASCII ends
 
 
 def _phrase(phrase: str, classes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
