@@ -1,7 +1,8 @@
 """Official `config.sh` files, read as data: nothing in them is ever executed.
 
-A text becomes tokens (`words`), tokens become statements (`grammar`), statements leave variables
-(`evaluation`, `conditions`), and variables become a config.env (`takeover`).
+A text becomes `tokens` (`lexer`), tokens become `statements` (`parser`), statements leave variables
+(`evaluation`, with `conditions` and `expansion`; `arrays`), and variables become a config.env
+(`takeover`), which is written (`output`).
 
 The official file computes its lists of models, so reading its assignments would not do. The
 evaluation therefore follows assignments, tests and loops over lists, within a fixed number of

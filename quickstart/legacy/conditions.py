@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from quickstart.legacy.words import Operator, Token, Word
+from quickstart.legacy.tokens import Operator, Token, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

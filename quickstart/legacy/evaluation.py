@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from quickstart.legacy import conditions, grammar
+from quickstart.legacy import conditions, statements
 from quickstart.legacy.arrays import Value, first, items, with_item
 from quickstart.legacy.expansion import TAINT, Expander
-from quickstart.legacy.words import Assignment, ScriptError
+from quickstart.legacy.tokens import Assignment, ScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def evaluate(body: grammar.Body, folder: Path) -> Outcome:
+def evaluate(body: statements.Body, folder: Path) -> Outcome:
     """Return what the statements assign.
 
     Args:
@@ -94,38 +94,38 @@ class _Run:
         if note not in self.outcome.notes:
             self.outcome.notes.append(note)
 
-    def body(self, body: grammar.Body) -> bool | None:
+    def body(self, body: statements.Body) -> bool | None:
         """Follow statements; return whether the last one succeeds, None when nobody can say."""
         status: bool | None = True
         for statement in body:
             status = self._statement(statement)
         return status
 
-    def _statement(self, statement: grammar.Statement) -> bool | None:
+    def _statement(self, statement: statements.Statement) -> bool | None:
         """Follow one statement; return whether it succeeds, None when nobody can say."""
         self.words.spend()
         self.words.line = statement.line
         handlers: dict[type, Callable[[Any], bool | None]] = {
-            grammar.Command: self._command,
-            grammar.Test: lambda test: conditions.holds(
+            statements.Command: self._command,
+            statements.Test: lambda test: conditions.holds(
                 test.tokens, self.words.text, self.words.pattern
             ),
-            grammar.Chain: self._chain,
-            grammar.Not: self._not,
-            grammar.Group: lambda group: self.body(group.body),
-            grammar.If: self._if,
-            grammar.For: self._for,
-            grammar.Case: self._case,
-            grammar.Skipped: lambda _: None,
+            statements.Chain: self._chain,
+            statements.Not: self._not,
+            statements.Group: lambda group: self.body(group.body),
+            statements.If: self._if,
+            statements.For: self._for,
+            statements.Case: self._case,
+            statements.Skipped: lambda _: None,
         }
         return handlers[type(statement)](statement)
 
-    def _not(self, statement: grammar.Not) -> bool | None:
+    def _not(self, statement: statements.Not) -> bool | None:
         """Follow a statement, and say the opposite of its success."""
         status = self._statement(statement.statement)
         return None if status is None else not status
 
-    def _chain(self, chain: grammar.Chain) -> bool | None:
+    def _chain(self, chain: statements.Chain) -> bool | None:
         """Follow statements joined by && and ||."""
         status: bool | None = True
         for operator, link in chain.links:
@@ -136,7 +136,7 @@ class _Run:
                 status = self._statement(link)
         return status
 
-    def _if(self, statement: grammar.If) -> bool | None:
+    def _if(self, statement: statements.If) -> bool | None:
         """Follow the branch whose condition holds."""
         for condition, body in statement.branches:
             status = self.body(condition)
@@ -147,7 +147,7 @@ class _Run:
                 return self.body(body)
         return self.body(statement.otherwise)
 
-    def _for(self, loop: grammar.For) -> bool | None:
+    def _for(self, loop: statements.For) -> bool | None:
         """Follow a loop over a list."""
         for item in self.words.fields(loop.words):
             self._set(loop.name, item)
@@ -158,7 +158,7 @@ class _Run:
                     break
         return True
 
-    def _case(self, statement: grammar.Case) -> bool | None:
+    def _case(self, statement: statements.Case) -> bool | None:
         """Follow the first arm whose pattern fits."""
         text = self.words.text(statement.word)
         for patterns, body in statement.arms:
@@ -170,7 +170,7 @@ class _Run:
                 return self.body(body)
         return True
 
-    def _command(self, command: grammar.Command) -> bool | None:
+    def _command(self, command: statements.Command) -> bool | None:
         """Follow a simple command: assignments, and the few that change or end them."""
         words = self.words.fields(command.words)
         name = words[0] if words else ""

@@ -13,21 +13,14 @@ from glob import escape
 from typing import TYPE_CHECKING
 
 from quickstart.legacy.arrays import Value, first, items, position
-from quickstart.legacy.words import (
-    Expansion,
-    ScriptError,
-    Substitution,
-    Text,
-    Word,
-    tokens,
-    word,
-)
+from quickstart.legacy.lexer import tokens, word
+from quickstart.legacy.tokens import Expansion, ScriptError, Substitution, Text, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from quickstart.legacy.words import Part
+    from quickstart.legacy.tokens import Part
 
 # A script has no NUL in it, so one in a value says: only a shell would know.
 TAINT = "\0"

@@ -13,9 +13,9 @@ from quickstart.config.keys import spelled
 from quickstart.config.rules import contradictions
 from quickstart.config.values import nearest, parse
 from quickstart.errors import RivaQsError, UsageError
-from quickstart.legacy import evaluation, grammar
+from quickstart.legacy import evaluation, parser
 from quickstart.legacy.expansion import TAINT
-from quickstart.legacy.words import ScriptError
+from quickstart.legacy.tokens import ScriptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def import_config(path: Path) -> Imported:
     """
     script = _read(path)
     try:
-        outcome = evaluation.evaluate(grammar.parse(script), path.absolute().parent)
+        outcome = evaluation.evaluate(parser.parse(script), path.absolute().parent)
     except ScriptError as error:
         message = f"{path}:{error.line}: this is no config.sh that can be read: {error}"
         raise UsageError(message, "compare it with the file that NVIDIA ships") from error

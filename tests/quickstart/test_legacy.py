@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from quickstart import catalog, legacy
 from quickstart.config import Loaded, Settings, load
 from quickstart.errors import UsageError
-from quickstart.legacy import evaluation, grammar
+from quickstart.legacy import evaluation, parser
 from quickstart.legacy.expansion import TAINT
-from quickstart.legacy.words import ScriptError
+from quickstart.legacy.tokens import ScriptError
 
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "config_sh").glob("*.sh"))
 SAMPLE = {path.stem: path for path in SAMPLES}
@@ -52,7 +52,7 @@ def edited(**given: str) -> str:
 
 
 def values_of(text: str) -> dict[str, Any]:
-    return evaluation.evaluate(grammar.parse(text), Path("/here")).values
+    return evaluation.evaluate(parser.parse(text), Path("/here")).values
 
 
 def bash(path: Path) -> dict[str, str]:
@@ -69,7 +69,7 @@ def bash(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_a_real_shell_makes_the_same_of_it(path: Path) -> None:
     """Every variable that the evaluation finds has the value that bash gives it."""
-    outcome = evaluation.evaluate(grammar.parse(path.read_text()), path.parent)
+    outcome = evaluation.evaluate(parser.parse(path.read_text()), path.parent)
     for name, expected in bash(path).items():
         value = outcome.values.get(name, "")
         assert (value if isinstance(value, str) else " ".join(value)) == expected, name
@@ -463,7 +463,7 @@ PIECES = st.sampled_from(
 def test_any_text_ends_well_or_in_one_error(text: str) -> None:
     """Whatever is mixed from the dialect's pieces is read, or is one error of ours."""
     with suppress(ScriptError):
-        outcome = evaluation.evaluate(grammar.parse(text), Path("/here"))
+        outcome = evaluation.evaluate(parser.parse(text), Path("/here"))
         assert all(note.startswith("line ") for note in outcome.notes)
 
 

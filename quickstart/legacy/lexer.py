@@ -1,14 +1,25 @@
-"""A shell script as tokens: words with their quoting kept, assignments and operators."""
+"""Text to tokens: a shell script is split as a shell would split it, and nothing is expanded."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from quickstart.legacy.tokens import (
+    Assignment,
+    Expansion,
+    Operator,
+    ScriptError,
+    Substitution,
+    Text,
+    Word,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from quickstart.legacy.tokens import Part, Token
 
 _BLANK = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)*")
 _OPERATOR = re.compile(r";;&?|;&|&&|\|\||<<<|<<-?|&>>?|>>|>&|<&|[;&|()<>\n]")
@@ -22,78 +33,6 @@ _SINGLE_QUOTED = re.compile(r"'[^']*'")
 _BACKQUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
 _NESTING = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[{}()]", re.DOTALL)
 _MOST_DOCUMENTS = 100
-
-
-class ScriptError(ValueError):
-    """A script cannot be read; `line` is where."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
-
-
-@dataclass(frozen=True)
-class Text:
-    """Characters that stand for themselves."""
-
-    text: str
-    quoted: bool
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """`$name` or `${...}`, by what is inside."""
-
-    inside: str
-    quoted: bool
-
-
-@dataclass(frozen=True)
-class Substitution:
-    """`$(...)` or backquotes, by the command inside."""
-
-    command: str
-    quoted: bool
-
-
-Part: TypeAlias = Text | Expansion | Substitution
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word, in parts that differ in kind or quoting."""
-
-    parts: tuple[Part, ...]
-    line: int
-
-    @property
-    def plain(self) -> str:
-        """The word, where it is one unquoted text; keywords are such words."""
-        if len(self.parts) == 1 and isinstance(self.parts[0], Text) and not self.parts[0].quoted:
-            return self.parts[0].text
-        return ""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """`name=word`, `name[word]=word`, `name=(words)`, each also with `+=`."""
-
-    name: str
-    subscript: Word | None
-    append: bool
-    value: Word | tuple[tuple[Word | None, Word], ...]
-    line: int
-
-
-@dataclass(frozen=True)
-class Operator:
-    """What stands between words, a line's end included."""
-
-    text: str
-    line: int
-
-
-Token: TypeAlias = Word | Assignment | Operator
 
 
 def tokens(text: str) -> list[Token]:
