@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quickstart.session import DryRun, Yes, session
+from quickstart.commands.session import DryRun, Yes, session
 
 store_app = typer.Typer()
 bundle_app = typer.Typer(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickstart.commands.session import session
 from quickstart.errors import RivaQsError, UsageError, from_os_error
-from quickstart.session import session as _session
 
 if TYPE_CHECKING:
     from quickstart.bench.ladder import Measured
 
-_PLAIN: dict[str, Any] = {"rich_markup_mode": None}
-bench_app = typer.Typer(help="Measure a service as its clients see it.", **_PLAIN)
-_SAMPLE = Path(__file__).parent / "samples" / "en-US_sample.wav"
+bench_app = typer.Typer(help="Measure a service as its clients see it.", rich_markup_mode=None)
+_SAMPLE = Path(__file__).parents[1] / "samples" / "en-US_sample.wav"
 _MOST_STREAMS = 10_000
 # A request is given up that takes so many seconds more than all that are sent at once hold.
 _PATIENCE_SECONDS = 60
@@ -66,12 +65,12 @@ def bench_asr(
     plan = ladder.Plan(_steps(streams), chunk_ms, trials, parallel, keep_going)
     _check_plot(plot)
     heard = recording.read(file)
-    settings = _session.load().settings
+    settings = session.load().settings
     language = language_code or settings.asr_language_code[0]
     patience = _PATIENCE_SECONDS + heard.seconds * max(*plan.streams, parallel, 1)
     wanted = Wanted(heard.rate, language, model, patience)
     where = uri or client.reachable(settings.riva_speech_api_host, settings.riva_speech_api_port)
-    with _session.console.activity(f"measuring {where}") as report:
+    with session.console.activity(f"measuring {where}") as report:
         found = ladder.measure(
             where, heard, wanted, plan, tls=client.tls_of(settings), report=report
         )
@@ -83,9 +82,9 @@ def _show(found: Measured, uri: str, file: Path, plot: Path | None) -> None:
 
     if plot:
         _draw(found, uri, plot)
-    text = [_session.console.table(report.COLUMNS, report.rows(found)), *report.sentences(found)]
+    text = [session.console.table(report.COLUMNS, report.rows(found)), *report.sentences(found)]
     data = {"verb": "bench asr", "uri": uri, "file": str(file), "plot": str(plot or "")}
-    _session.console.result("\n".join(text), {**data, **report.data(found)})
+    session.console.result("\n".join(text), {**data, **report.data(found)})
 
 
 def _draw(found: Measured, uri: str, path: Path) -> None:
