@@ -11,7 +11,8 @@ from quickstart.errors import ArtifactMissingError, RivaQsError, UsageError
 from quickstart.lock_file import artifact_key, as_source_files, check_lock, locked_files, unlike
 from quickstart.sources import SourceFile, source_of
 from quickstart.store import File, place_of
-from quickstart.store.values import is_archive, parse_files
+from quickstart.store.layout import is_archive
+from quickstart.store.values import parse_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

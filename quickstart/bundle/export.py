@@ -15,7 +15,8 @@ from quickstart.bundle.hashing import CHUNK, Hashing
 from quickstart.bundle.manifest import KIND, MANIFEST, SCHEMA
 from quickstart.errors import ArtifactMissingError, IntegrityError, UsageError
 from quickstart.lifecycle import Result
-from quickstart.store.values import File, place_of
+from quickstart.store.layout import place_of
+from quickstart.store.values import File
 from quickstart.transfer import size_text
 from quickstart.transfer.partial import PARTIAL
 

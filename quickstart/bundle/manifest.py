@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import IntegrityError, UsageError
+from quickstart.store.layout import is_archive, place_of
 from quickstart.store.unpack import is_inside
-from quickstart.store.values import File, Stamp, is_archive, parse_files, parse_stamp, place_of
+from quickstart.store.values import File, Stamp, parse_files, parse_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from quickstart.bundle.manifest import (
 from quickstart.errors import ArtifactMissingError, IntegrityError, RivaQsError
 from quickstart.lifecycle import Result, outdated
 from quickstart.store import staging
-from quickstart.store.values import File, Stamp, place_of
+from quickstart.store.layout import place_of
 from quickstart.transfer import size_text
 from quickstart.transfer.partial import PARTIAL
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from quickstart.lifecycle import Suite
     from quickstart.store import Store
+    from quickstart.store.values import File, Stamp
 
 
 def import_bundle(suite: Suite, source: Path, *, dry_run: bool = False) -> Result:

@@ -1,88 +1,34 @@
 """The model location `riva_model_loc`, a folder or a Docker volume.
 
-`folder` has the layout and does the work; `volume` lets it do that inside a container; here its
-plain values get their types. Every path in a call is relative to the location.
+`layout` says where things lie, and `folder` does the work; `place` has it done on this machine,
+`volume` inside a container; here its plain values get their types. Every path in a call is
+relative to the location.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from quickstart import __version__, backends
 from quickstart.config import is_path
 from quickstart.errors import ArtifactMissingError
-from quickstart.store import folder, locking
-from quickstart.store.values import File, Stamp, is_prebuilt, parse_files, parse_stamp, place_of
+from quickstart.store import layout, locking
+from quickstart.store.layout import is_prebuilt, place_of
+from quickstart.store.place import Here
+from quickstart.store.values import File, Stamp, parse_files, parse_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
     from quickstart.backends.base import Model
     from quickstart.config import Settings
+    from quickstart.store.place import Place
 
 __all__ = ["File", "Stamp", "Store", "is_prebuilt", "locate", "place_of"]
-
-
-class Place(Protocol):
-    """Where a location is: does what `Folder` can do, and moves files between there and here."""
-
-    def do(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - JSON
-        """Do what a method of `Folder` does, and return what it returns."""
-        ...
-
-    def bring(self, path: Path, relative: str, size: int, digest: str) -> None:
-        """Move a verified file of this machine into the location."""
-        ...
-
-    def read(self, relative: str, sink: BinaryIO) -> None:
-        """Copy a file of the location to a stream."""
-        ...
-
-    def landing(self, relative: str, digest: str) -> Path:
-        """Return where on this machine a file arrives before it is brought into the location."""
-        ...
-
-    def refuse_others(self) -> None:
-        """Raise OutOfResourceError where somebody else has the location in use."""
-        ...
-
-
-class Here:
-    """A location that is a folder of this machine."""
-
-    def __init__(self, root: Path) -> None:
-        self._folder = folder.Folder(root)
-
-    def do(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - JSON
-        """Do what a method of `Folder` does, and return what it returns."""
-        return getattr(self._folder, name)(*arguments)
-
-    def bring(self, path: Path, relative: str, _size: int, _digest: str) -> None:
-        """Move a verified file to its place; one that landed there is there already."""
-        target = self._folder.root / relative
-        if path != target:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-
-    def read(self, relative: str, sink: BinaryIO) -> None:
-        """Copy a file of the location to a stream."""
-        with (self._folder.root / relative).open("rb") as stream:
-            shutil.copyfileobj(stream, sink, 1 << 20)
-
-    def landing(self, relative: str, _digest: str) -> Path:
-        """Return the file's own place: a transfer gives it its name when all is verified."""
-        target = self._folder.root / relative
-        target.parent.mkdir(exist_ok=True)
-        return target
-
-    def refuse_others(self) -> None:
-        """Do nothing: what uses files of a folder cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +125,7 @@ class Store:
 
     def lock_file(self) -> dict[str, Any]:
         """Return the lock file of the generation that is served; empty for none."""
-        return dict(self.place.do("read_json", folder.LOCK_FILE))
+        return dict(self.place.do("read_json", layout.LOCK_FILE))
 
     @contextmanager
     def locked(self, verb: str) -> Iterator[None]:
@@ -249,29 +195,29 @@ class Store:
 
     def fetched_names(self) -> set[str]:
         """Return the names of all archives that riva-qs has put there, whatever they are now."""
-        return set(self.place.do("read_json", folder.FETCHED))
+        return set(self.place.do("read_json", layout.FETCHED))
 
     def remember_fetched(self, name: str, digest: str) -> None:
         """Note that an archive will be ours: replaced when outdated, and cleaned away."""
-        notes = self.place.do("read_json", folder.FETCHED)
+        notes = self.place.do("read_json", layout.FETCHED)
         # Until the new file is there, and after a kill, the one before must still count as ours.
         known = dict.fromkeys([*notes.get(name, ()), digest])
-        self.place.do("write_json", folder.FETCHED, {**notes, name: list(known)})
+        self.place.do("write_json", layout.FETCHED, {**notes, name: list(known)})
 
     def known_files(self, key: str) -> tuple[File, ...]:
         """Return the files that an artefact is known to have; none where that is not known."""
-        return parse_files(self.place.do("read_json", folder.KNOWN).get(key, ()))
+        return parse_files(self.place.do("read_json", layout.KNOWN).get(key, ()))
 
     def remember_files(self, key: str, files: Sequence[File]) -> None:
         """Note which files an artefact has, for when nobody can be asked."""
-        notes = self.place.do("read_json", folder.KNOWN)
+        notes = self.place.do("read_json", layout.KNOWN)
         rows = [asdict(file) for file in files]
         if notes.get(key) != rows:
-            self.place.do("write_json", folder.KNOWN, {**notes, key: rows})
+            self.place.do("write_json", layout.KNOWN, {**notes, key: rows})
 
     def known(self) -> dict[str, Any]:
         """Return the files of every artefact that is known."""
-        return dict(self.place.do("read_json", folder.KNOWN))
+        return dict(self.place.do("read_json", layout.KNOWN))
 
     def belongings(self) -> list[str]:
         """Return everything in this location that riva-qs made, but for the lock."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quickstart.errors import IntegrityError
 from quickstart.files import sha256
+from quickstart.store.layout import PARTIAL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 Plain = dict[str, Any]  # a JSON object
 
-PARTIAL = ".partial"
 _CHUNK = 1 << 20
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from quickstart.backends.base import Model, parse_model
 
 SCHEMA_VERSION = 1
-PREBUILT = ".tar.gz"
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,3 @@ def parse_files(rows: Any) -> tuple[File, ...]:  # noqa: ANN401 - JSON
     if not all(isinstance(file.name, str) for file in files):
         raise TypeError("a file's name is no text")
     return files
-
-
-def is_prebuilt(name: str) -> bool:
-    """Say whether an archive holds deployed models, as NVIDIA's for Jetson do."""
-    return name.endswith(PREBUILT)
-
-
-def is_archive(name: str) -> bool:
-    """Say whether a file is something that becomes models."""
-    return name.endswith((".rmir", PREBUILT))
-
-
-def place_of(name: str) -> str:
-    """Return where an archive lies, relative to the model location."""
-    return f"{'prebuilt' if is_prebuilt(name) else 'rmir'}/{name}"

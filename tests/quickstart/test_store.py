@@ -13,7 +13,7 @@ from quickstart.backends.base import Model
 from quickstart.config import Settings
 from quickstart.errors import ArtifactMissingError, RivaQsError
 from quickstart.files import sha256
-from quickstart.store import Stamp, Store, locking
+from quickstart.store import Stamp, Store, agent_client, locking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,3 +174,18 @@ def test_a_name_is_a_folder_in_the_data_home(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert stores.locate(settings).root == tmp_path / "data/riva-qs/name"
     assert str(stores.locate(Settings(riva_model_loc="/a/b")).root) == "/a/b"
+
+
+def test_the_agent_needs_nothing_but_what_is_sent(store: Store) -> None:
+    """What goes into a container runs on a bare Python, and does what is done to a folder here."""
+    generation = deploy(store).generation
+    code = agent_client.modules()
+    asked = json.dumps({"do": "generations", "with": []}).encode() + b"\n"
+    command = [sys.executable, "-I", "-S", *agent_client.COMMAND[1:-1], str(store.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        agent.stdin.write(b"%d\n%s%s" % (len(code), code, asked))
+        agent.stdin.flush()
+        assert json.loads(agent.stdout.readline()) == {"hello": "riva-qs store agent"}
+        assert json.loads(agent.stdout.readline()) == {"result": [generation]}
