@@ -1,0 +1,173 @@
+"""Operators with weights, and what stands between them: convolutions, norms, an LSTM, spectra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from recipes.english.onnx_graph.graph import Graph
+    from recipes.english.onnx_graph.node import Node, Operator, Tensor
+
+
+def _fused_matmul(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    one, other = inputs
+    one = one.transpose(-1, -2) if node.attributes.get("transA") else one
+    other = other.transpose(-1, -2) if node.attributes.get("transB") else other
+    return torch.matmul(one, other) * node.attributes.get("alpha", 1.0)
+
+
+def _layer_norm(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    return functional.layer_norm(inputs[0], inputs[0].shape[-1:], inputs[1], inputs[2], epsilon)
+
+
+def _skip_layer_norm(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    total = inputs[0] + inputs[1]
+    if len(inputs) > 4 and inputs[4] is not None:  # noqa: PLR2004 - the bias's place
+        total = total + inputs[4]
+    epsilon = node.attributes.get("epsilon", 1e-12)
+    return functional.layer_norm(total, total.shape[-1:], inputs[2], inputs[3], epsilon)
+
+
+def _fast_gelu(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:
+    total = inputs[0] if len(inputs) == 1 or inputs[1] is None else inputs[0] + inputs[1]
+    return functional.gelu(total, approximate="tanh")
+
+
+def _convolve(node: Node, tensor: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    attributes = node.attributes
+    begin, end = attributes.get("pads", (0, 0))
+    if begin != end:
+        tensor, begin = functional.pad(tensor, (begin, end)), 0
+    return functional.conv1d(
+        tensor,
+        weight,
+        bias,
+        stride=attributes.get("strides", (1,)),
+        padding=begin,
+        dilation=attributes.get("dilations", (1,)),
+        groups=attributes.get("group", 1),
+    )
+
+
+def _conv(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    return _convolve(node, inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None)  # noqa: PLR2004
+
+
+def _conv_transpose(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    attributes = node.attributes
+    return functional.conv_transpose1d(
+        inputs[0],
+        inputs[1],
+        inputs[2] if len(inputs) > 2 else None,  # noqa: PLR2004
+        stride=attributes.get("strides", (1,)),
+        padding=attributes.get("pads", (0,))[0],
+        output_padding=attributes.get("output_padding", (0,)),
+        groups=attributes.get("group", 1),
+        dilation=attributes.get("dilations", (1,)),
+    )
+
+
+def _resize(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    mode = node.attributes["mode"].decode()
+    factor = inputs[2].reshape(-1).tolist()[-1]
+    options = {} if mode == "nearest" else {"align_corners": False}
+    return functional.interpolate(
+        inputs[0],
+        size=int(inputs[0].shape[-1] * factor + 1e-4),
+        mode=mode,
+        **options,
+    )
+
+
+def _stft(graph: Graph, _: Node, inputs: list[Tensor]) -> Tensor:
+    window = inputs[2].to(graph.device)
+    size = window.numel()
+    signal = inputs[0].reshape(inputs[0].shape[0], -1)
+    spectrum = torch.stft(
+        signal, size, int(inputs[1]), size, window=window, center=False, return_complex=True
+    )
+    return torch.view_as_real(spectrum.transpose(1, 2).contiguous())
+
+
+def _weight(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Return an integer weight less its zero point, in floating point."""
+    name = node.inputs[1]
+    if name not in graph.made:
+        weight = inputs[1].to(graph.device, torch.float32)
+        if len(inputs) > 3 and inputs[3] is not None:  # noqa: PLR2004
+            zero = inputs[3].to(graph.device, torch.float32)
+            if node.kind == "ConvInteger" and zero.numel() > 1:
+                zero = zero.reshape(-1, *[1] * (weight.dim() - 1))
+            weight = weight - zero
+        graph.made[name] = weight
+    return graph.made[name]
+
+
+def _matmul_integer(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    return torch.matmul(inputs[0], _weight(graph, node, inputs))
+
+
+def _conv_integer(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    return _convolve(node, inputs[0], _weight(graph, node, inputs), None)
+
+
+def _dequantize(graph: Graph, _: Node, inputs: list[Tensor]) -> Tensor:
+    zero = inputs[2].to(graph.device).float() if len(inputs) > 2 else 0  # noqa: PLR2004
+    return (inputs[0].to(graph.device).float() - zero) * inputs[1].to(graph.device)
+
+
+def _lstm(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Run a bidirectional LSTM that starts from zeros; only its sequence is returned."""
+    size = int(node.attributes["hidden_size"])
+    if node.inputs[1] not in graph.made:
+        graph.made[node.inputs[1]] = _make_lstm(graph, size, inputs)
+    sequence, _ = graph.made[node.inputs[1]](inputs[0])
+    steps, batch, width = sequence.shape
+    return sequence.reshape(steps, batch, width // size, size).permute(0, 2, 1, 3)
+
+
+def _make_lstm(graph: Graph, size: int, inputs: list[Tensor]) -> Tensor:
+    lstm = torch.nn.LSTM(inputs[1].shape[1], size, bidirectional=True).to(graph.device)
+    scaled = [_scaled(graph, inputs[1], inputs[8], inputs[9]),
+              _scaled(graph, inputs[2], inputs[10], inputs[11])]  # fmt: skip
+    with torch.no_grad():
+        for direction, suffix in enumerate(("", "_reverse")):
+            input_bias, hidden_bias = inputs[3][direction].split(4 * size)
+            getattr(lstm, f"weight_ih_l0{suffix}").copy_(_gates(scaled[0][direction], size))
+            getattr(lstm, f"weight_hh_l0{suffix}").copy_(_gates(scaled[1][direction], size))
+            getattr(lstm, f"bias_ih_l0{suffix}").copy_(_gates(input_bias, size))
+            getattr(lstm, f"bias_hh_l0{suffix}").copy_(_gates(hidden_bias, size))
+    lstm.flatten_parameters()
+    return lstm
+
+
+def _scaled(graph: Graph, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    weight, scale, zero = (one.to(graph.device).float() for one in (weight, scale, zero))
+    shape = (2, 1, -1)
+    return ((weight - zero.reshape(shape)) * scale.reshape(shape)).transpose(1, 2)
+
+
+def _gates(tensor: Tensor, size: int) -> Tensor:
+    """Put ONNX's gates (input, output, forget, cell) in PyTorch's order."""
+    gates = tensor.split(size)
+    return torch.cat([gates[0], gates[2], gates[3], gates[1]])
+
+
+LAYERS: dict[str, Operator] = {
+    "Conv": _conv,
+    "ConvInteger": _conv_integer,
+    "ConvTranspose": _conv_transpose,
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLSTM": _lstm,
+    "FastGelu": _fast_gelu,
+    "FusedMatMul": _fused_matmul,
+    "LayerNormalization": _layer_norm,
+    "MatMulInteger": _matmul_integer,
+    "Resize": _resize,
+    "STFT": _stft,
+    "SkipLayerNormalization": _skip_layer_norm,
+}
