@@ -51,8 +51,9 @@ _PEERS_SOURCES = (ROOT / "benchmarks" / "peer_models.py", *_TRAINED.values())
 _OUR_SOURCES = tuple(
     ROOT / "images" / "riva_speech" / "servicemaker" / f"{name}.py"
     for name in (
-        *(f"families/{one}" for one in ("ctc", "description", "folding", "graphs", "models")),
-        *(f"families/{one}" for one in ("sharing", "streaming", "subsampling", "tracing")),
+        *(f"families/{one}" for one in ("conformer", "ctc", "description", "folding", "graphs")),
+        *(f"families/{one}" for one in ("models", "sharing", "streaming", "subsampling")),
+        *("families/tracing", "families/uninitialised"),
         "quantisation",
     )
 )
