@@ -34,54 +34,48 @@ class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        build = Gauge(
-            "riva_build", "Always 1; its label is the version", ["version"], registry=registry
-        )
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = self._gauge("build", "Always 1; its label is the version", "version")
         build.labels(__version__).set(1)
-        self._requests = Counter(
-            "riva_requests",
-            "Requests that ended, by gRPC status",
-            ["method", "model", "status"],
-            registry=registry,
+        self._requests = self._counter(
+            "requests", "Requests that ended, by gRPC status", "method", "model", "status"
         )
-        self._active = Gauge(
-            "riva_active_requests", "Requests in progress", ["method"], registry=registry
+        self._active = self._gauge("active_requests", "Requests in progress", "method")
+        self._refused = self._counter(
+            "refused_requests", "Requests refused because the server was at its limit", "method"
         )
-        self._refused = Counter(
-            "riva_refused_requests",
-            "Requests refused because the server was at its limit",
-            ["method"],
-            registry=registry,
+        self._audio = self._counter("audio_seconds", "Seconds of audio heard", "method", "model")
+        self._request_seconds = self._histogram(
+            "request_seconds", "From a request to its last answer, in seconds", _DURATIONS, "method"
         )
-        self._audio = Counter(
-            "riva_audio_seconds", "Seconds of audio heard", ["method", "model"], registry=registry
+        self._chunk_seconds = self._by_model(
+            "chunk_seconds", "From a piece of audio to its answer, in seconds", _LATENCIES
         )
-        self._request_seconds = _times(
-            registry, "riva_request", "From a request to its last answer", _DURATIONS, "method"
+        self._queue_seconds = self._by_model(
+            "batch_queue_seconds", "A step's wait for its run, in seconds", _LATENCIES
         )
-        self._chunk_seconds = _ByModel(
-            _times(registry, "riva_chunk", "From a piece of audio to its answer", _LATENCIES)
+        self._run_seconds = self._by_model(
+            "batch_run_seconds", "One run of a model, in seconds", _LATENCIES
         )
-        self._queue_seconds = _ByModel(
-            _times(registry, "riva_batch_queue", "A step's wait for its run", _LATENCIES)
+        self._batch_size = self._by_model("batch_size", "Steps in one run", _BATCHES)
+        self._slots = self._gauge("live_slots", "Streams that hold caches", "model")
+
+    def _counter(self, name: str, told: str, *labels: str) -> Counter:
+        return Counter(f"riva_{name}", told, labels, registry=self._registry)
+
+    def _gauge(self, name: str, told: str, *labels: str) -> Gauge:
+        return Gauge(f"riva_{name}", told, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, told: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"riva_{name}", told, ("model", *labels), registry=self._registry, buckets=buckets
         )
-        self._run_seconds = _ByModel(
-            _times(registry, "riva_batch_run", "One run of a model", _LATENCIES)
-        )
-        self._batch_size = _ByModel(
-            Histogram(
-                "riva_batch_size",
-                "Steps in one run",
-                ["model"],
-                registry=registry,
-                buckets=_BATCHES,
-            )
-        )
-        self._slots = Gauge(
-            "riva_live_slots", "Streams that hold caches", ["model"], registry=registry
-        )
+
+    def _by_model(self, name: str, told: str, buckets: tuple[float, ...]) -> _ByModel:
+        return _ByModel(self._histogram(name, told, buckets))
 
     def began(self, method: str) -> None:
         """Count a request that was admitted."""
@@ -132,16 +126,3 @@ class _ByModel(dict[str, Histogram]):
         found: Histogram = self._histogram.labels(model)
         self[model] = found
         return found
-
-
-def _times(
-    registry: CollectorRegistry, name: str, told: str, buckets: tuple[float, ...], *labels: str
-) -> Histogram:
-    """Return a histogram of seconds by model."""
-    return Histogram(
-        f"{name}_seconds",
-        f"{told}, in seconds",
-        ["model", *labels],
-        registry=registry,
-        buckets=buckets,
-    )
