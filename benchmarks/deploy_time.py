@@ -11,6 +11,7 @@ the largest ratio of a pair, and the peak memory as a multiple of the checkpoint
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -104,8 +105,13 @@ def ratio(pairs: list[tuple[float, float]]) -> str:
     return f"{ours / theirs:.2f} times ({min(each):.2f} to {max(each):.2f})"
 
 
-def main(pairs: int) -> None:
+def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "pairs", nargs="?", metavar="PAIRS", type=int, default=2, help="(default: 2)"
+    )
+    pairs = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         checkpoint = root / "model.nemo"
@@ -134,4 +140,4 @@ def main(pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    main()

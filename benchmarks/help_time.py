@@ -8,6 +8,7 @@ the medians, and the quartiles of the ratios of neighbouring runs.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -33,8 +34,15 @@ def measure(pairs: int) -> tuple[float, list[float]]:
     return ratio, statistics.quantiles((h / t for t, h in times), n=4)
 
 
-if __name__ == "__main__":
-    ratio, (low, _, high) = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("pairs", nargs="?", metavar="PAIRS", type=int, default=20, help="of runs")
+    ratio, (low, _, high) = measure(parser.parse_args().pairs)
     print(
         f"riva-qs --help takes {ratio:.2f} times as long as import typer ({low:.2f} to {high:.2f})"
     )
+
+
+if __name__ == "__main__":
+    main()

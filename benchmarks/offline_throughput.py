@@ -122,8 +122,7 @@ def report(times: dict[str, list[float]], audio: float) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--subject", choices=subjects.SUBJECTS, default="digits")
-    parser.add_argument("--weights", choices=subjects.WEIGHTS, default="fp32")
+    subjects.add_options(parser)
     parser.add_argument("--batch", type=int, default=32, help="utterances (default: 32)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     chosen = parser.parse_args()

@@ -9,6 +9,7 @@ sherpa_onnx or nemo.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -106,11 +107,16 @@ def samples(data: bytes) -> Samples:
     return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768)
 
 
-def main(way: str, folder: Path, count: int) -> None:
+def main() -> None:
     """Answer lines."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("way", choices=WAYS, metavar="WAY", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the model")
+    parser.add_argument("count", type=int, metavar="COUNT", help="of utterances")
+    chosen = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr
-    recognise = WAYS[way](folder)
-    utterances = [samples(one) for one in batch(count)]
+    recognise = WAYS[chosen.way](chosen.folder)
+    utterances = [samples(one) for one in batch(chosen.count)]
     recognise(utterances)
     answers.write("ready\n")
     answers.flush()
@@ -122,4 +128,4 @@ def main(way: str, folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main()

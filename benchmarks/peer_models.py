@@ -9,8 +9,8 @@ ONNX Runtime's dynamic quantisation with unsigned weights.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,17 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 _LOOK_AHEAD = [70, 1]  # two steps of 80 ms a chunk
 
 
-def main(checkpoint: Path, folder: Path) -> None:
+def main() -> None:
     """Export whole utterances and streams, each with both weights."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .nemo")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="to write to")
+    chosen = parser.parse_args()
+    export(chosen.checkpoint, chosen.folder)
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write a checkpoint's graphs with both kinds of weights."""
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     metadata = _describe(model)
     offline = folder / "fp32" / "offline"
@@ -108,4 +117,4 @@ def _quantise(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

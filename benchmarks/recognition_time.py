@@ -10,8 +10,8 @@ ratios of neighbouring runs, and the share of the recording's length that the se
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,12 +49,17 @@ def compare(base: Recognizer, other: Recognizer, audio: bytes, rounds: int) -> N
 
 def main() -> None:
     """Compare the pipelines of two repositories, type by type."""
-    first, second, recording = map(Path, sys.argv[1:4])
-    rounds = int(sys.argv[4]) if len(sys.argv) > 4 else 20  # noqa: PLR2004 - the last argument
-    others = {one.config.type: one for one in load_recognizers(second)}
-    for base in load_recognizers(first):
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("first", type=Path, metavar="MODELS", help="a repository")
+    parser.add_argument("second", type=Path, metavar="MODELS", help="the one to compare with it")
+    parser.add_argument("recording", type=Path, metavar="RECORDING")
+    parser.add_argument("rounds", nargs="?", type=int, default=20, help="(default: 20)")
+    chosen = parser.parse_args()
+    others = {one.config.type: one for one in load_recognizers(chosen.second)}
+    for base in load_recognizers(chosen.first):
         if base.config.type in others:
-            compare(base, others[base.config.type], recording.read_bytes(), rounds)
+            audio = chosen.recording.read_bytes()
+            compare(base, others[base.config.type], audio, chosen.rounds)
 
 
 if __name__ == "__main__":

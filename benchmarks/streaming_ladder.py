@@ -182,8 +182,7 @@ async def measure(ours: Running, theirs: Running, rounds: int, seconds: float) -
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--subject", choices=subjects.SUBJECTS, default="digits")
-    parser.add_argument("--weights", choices=subjects.WEIGHTS, default="fp32")
+    subjects.add_options(parser)
     parser.add_argument("--rounds", type=int, default=2, help="(default: 2)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a try (default: 4)")
     chosen = parser.parse_args()

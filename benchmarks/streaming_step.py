@@ -100,8 +100,7 @@ def _line(batch: int, pairs: list[tuple[float, float]], what: str) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--subject", choices=subjects.SUBJECTS, default="digits")
-    parser.add_argument("--weights", choices=subjects.WEIGHTS, default="fp32")
+    subjects.add_options(parser)
     parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args()
     subject = subjects.subject(chosen.subject, chosen.weights)

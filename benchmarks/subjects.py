@@ -14,6 +14,7 @@ goes on with the step that it was at. Needs NeMo. To build beforehand:
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -89,6 +90,12 @@ def subject(name: str, weights: str) -> Subject:
     return Subject(theirs, ours / "models", weights)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command line choose a subject: `subject` and `weights` of what it parses."""
+    parser.add_argument("--subject", choices=SUBJECTS, default="digits", help="(default: digits)")
+    parser.add_argument("--weights", choices=WEIGHTS, default="fp32", help="(default: fp32)")
+
+
 def _digest(sources: tuple[Path, ...]) -> str:
     """Return a short hash of files, and of how the checkpoints are made."""
     digest = hashlib.sha256(_MAKE.encode() + json.dumps(_SIZES).encode())
@@ -150,7 +157,21 @@ def _run(*arguments: object) -> None:
         raise SystemExit(f"{' '.join(words[:2])} failed:\n{done.stderr[-3000:]}")
 
 
-if __name__ == "__main__":
-    for wanted in sys.argv[1:] or SUBJECTS:
+def _known(name: str) -> str:
+    if name not in SUBJECTS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SUBJECTS)}")
+    return name
+
+
+def main() -> None:
+    """Build subjects with either kind of weights, and print where they are served from."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    names = ", ".join(SUBJECTS)
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", type=_known, help=f"of {names}")
+    for wanted in parser.parse_args().subjects or SUBJECTS:
         for kind in WEIGHTS:
             print(subject(wanted, kind).repository)
+
+
+if __name__ == "__main__":
+    main()
