@@ -85,10 +85,12 @@ def load_times(folder: Path) -> list[tuple[float, float]]:
     from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
 
     def bare() -> object:
+        """Open the same file as nothing but ONNX Runtime."""
         graph = str(folder / "1" / "model.onnx")
         return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def seconds(load: object) -> float:
+        """Return how long loading takes."""
         assert callable(load)
         began = time.perf_counter()
         load()

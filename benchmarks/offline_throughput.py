@@ -76,6 +76,7 @@ def over_grpc(uri: str, utterances: list[bytes]) -> float:
     """Send every utterance at once; return the seconds until all are answered."""
 
     async def send() -> float:
+        """Measure from a connection that is there already."""
         async with connect(uri, Wanted(RATE, "en-US"), len(utterances)) as wire:
             left = iter(utterances)
             began = time.perf_counter()

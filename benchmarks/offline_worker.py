@@ -47,6 +47,7 @@ def pipeline(folder: Path) -> Recognise:
     scheduler = Scheduler(registry.recognizers, pool, BatchLimits(), Metrics())
 
     async def recognise(utterances: Sequence[Samples]) -> list[Any]:
+        """Have all utterances in the scheduler at once, as a server has."""
         forever = float("inf")
         return await asyncio.gather(
             *(scheduler.recognize(recognizer, one, NOTHING_ASKED, forever) for one in utterances)
@@ -75,6 +76,7 @@ def sherpa_onnx(folder: Path) -> Recognise:
     )
 
     def recognise(utterances: Sequence[Samples]) -> list[str]:
+        """Decode all utterances in one call."""
         streams = [recogniser.create_stream() for _ in utterances]
         for stream, samples in zip(streams, utterances, strict=True):
             stream.accept_waveform(RATE, samples)
@@ -93,6 +95,7 @@ def nemo(checkpoint: Path) -> Recognise:
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
 
     def recognise(utterances: Sequence[Samples]) -> object:
+        """Transcribe all utterances as one batch."""
         with torch.inference_mode():
             return model.transcribe(list(utterances), batch_size=len(utterances), verbose=False)
 

@@ -40,6 +40,7 @@ def paced(stub: Any, audio: bytes, seconds: float) -> list[float]:  # noqa: ANN4
     sent: list[float] = []
 
     def chunks() -> Iterator[bytes]:
+        """Yield 16-bit samples at the pace of real time, and note when."""
         began = time.monotonic()
         for number in range(int(seconds / _CHUNK_SECONDS)):
             time.sleep(max(0.0, began + number * _CHUNK_SECONDS - time.monotonic()))
@@ -83,6 +84,7 @@ def beset(
     knocks: list[Future[list[float]]] = []
 
     def besiege() -> None:
+        """Let as many knock as are inside."""
         knocks.extend(pool.submit(knock, stub, stop) for _ in range(options.streams))
 
     # The streams to be admitted are in before anybody knocks.

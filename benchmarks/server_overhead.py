@@ -58,9 +58,11 @@ def serve(models: Path, port: int, pipe: Connection) -> None:
     from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
 
     def opened(folder: Path) -> Session:
+        """Open a graph whose runs are timed, on one thread."""
         return Timed(open_session(folder, threads=1))
 
     async def run() -> None:
+        """Serve until the pipe says that it is over."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         answer = partial(_answer, pipe, partial(loop.call_soon_threadsafe, stopping.set))
@@ -83,6 +85,7 @@ def talk(stub: Any, samples: bytes, size: int) -> None:  # noqa: ANN401 - grpc h
     turn = threading.Semaphore(1)
 
     def chunks() -> Iterator[bytes]:
+        """Yield a chunk of 16-bit samples whenever the one before is answered."""
         for begin in range(0, len(samples), size):
             turn.acquire()
             yield samples[begin : begin + size]

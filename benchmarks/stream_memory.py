@@ -44,6 +44,7 @@ def held_open(stub: Any, audio: bytes, close: threading.Event) -> Any:  # noqa: 
     pieces = [audio[begin : begin + _CHUNK_BYTES] for begin in range(0, len(audio), _CHUNK_BYTES)]
 
     def chunks() -> Iterator[bytes]:
+        """Yield all audio, and then stay open."""
         yield from pieces
         close.wait()
 

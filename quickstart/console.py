@@ -145,6 +145,7 @@ class Console:
         seen = ""
 
         def report_line(text: str) -> None:
+            """Print what is new, a line each."""
             nonlocal seen
             if text != seen:
                 self.note(f"  {text}")
@@ -195,6 +196,7 @@ def _spinner(title: str) -> Iterator[Callable[[str], None]]:
             task = progress.add_task(escape(title), total=None)
 
             def report(text: str) -> None:
+                """Show it behind the title, as far as the line has room."""
                 seen.append(text)
                 room = shutil.get_terminal_size().columns - _ROOM_FOR_TIME
                 progress.update(task, description=escape(f"{title}: {text}"[:room]))

@@ -212,6 +212,7 @@ def gc(suite: Suite, keep: int | None = None, *, dry_run: bool = False) -> Resul
     in_use = running.generation if running else ""
 
     def found() -> list[str]:
+        """Return what may go by now."""
         return here.leftovers(keep=count, in_use=in_use)
 
     waiting = list(staging.abandoned())

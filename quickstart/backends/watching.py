@@ -71,6 +71,7 @@ def _or_nothing(lines: Iterable[str], pause: float) -> Iterator[str | None]:
     arrived: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def read() -> None:
+        """Move every line into the queue, and what ends them."""
         try:
             for line in lines:
                 arrived.put(line)

@@ -83,6 +83,7 @@ async def step(
     """
 
     async def place(number: int) -> list[Seen]:
+        """Hold one place of the crowd: stream after stream."""
         await asyncio.sleep(period * number / streams)
         return [await paced(service, number, chunks, period) for _ in range(requests)]
 
@@ -105,6 +106,7 @@ async def rush(request: Callable[[], Awaitable[None]], parallel: int, count: int
     statuses: list[str] = []
 
     async def place() -> None:
+        """Send requests, one after another, while any are left."""
         statuses.extend([await _status_of(request()) for _ in left])
 
     began = time.perf_counter()

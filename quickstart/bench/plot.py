@@ -31,10 +31,12 @@ class _Axes:
         self.most_ms = most_ms
 
     def x(self, streams: float) -> float:
+        """Return where a number of streams stands, in pixels from the left, by its logarithm."""
         share = math.log2(streams) / math.log2(self._most_streams)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, milliseconds: float) -> float:
+        """Return where a latency stands, in pixels from the top; none is above the frame."""
         share = min(1.0, milliseconds / self.most_ms)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 

@@ -172,6 +172,7 @@ class NgcSource:
         """Return what `call` returns, tried again while NGC is busy, its refusals explained."""
 
         def once() -> T:
+            """Call it once; what NGC refuses becomes an error of ours."""
             try:
                 return self._renewing(target, call)
             except StatusError as error:

@@ -106,6 +106,7 @@ def _one_at_a_time(progress: Callable[[int], None]) -> Callable[[int], None]:
     lock = threading.Lock()
 
     def report(more: int) -> None:
+        """Count `more` bytes, one thread at a time."""
         with lock:
             progress(more)
 
@@ -127,6 +128,7 @@ def _side_by_side(calls: Sequence[Callable[[], None]], stop: threading.Event) ->
     free = threading.Semaphore(_FILES_AT_ONCE)
 
     def work(call: Callable[[], None]) -> None:
+        """Do it once there is room; its failure stops what has not begun."""
         try:
             with free:
                 if not stop.is_set():
@@ -198,6 +200,7 @@ def _move(job: Job, part: Partial, ledger: Ledger, shared: _Shared) -> str:
     """Bring what is missing, by ranges or, where that cannot be, in one go; return the hash."""
 
     def mover() -> Mover:
+        """Return one that begins with what is there."""
         return Mover(job.source, job.artifact, part, ledger, **vars(shared))
 
     try:

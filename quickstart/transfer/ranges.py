@@ -117,6 +117,7 @@ class Mover:
         """Start a thread whose failure becomes that of the transfer."""
 
         def run() -> None:
+            """Do the work; keep what it raises for `outcome`."""
             try:
                 work()
             except StoppedError:

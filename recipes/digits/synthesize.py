@@ -92,6 +92,7 @@ def espeak_voice(rng: random.Random) -> Voice:
     flags = ["-v", name, "-s", str(speed), "-p", str(pitch)]
 
     def say(words: list[str], gap: str) -> Samples:
+        """Return the words as samples in [-1, 1] at the rate of the corpus."""
         command = ["espeak-ng", *flags, "--stdout", gap.join(words)]
         wav = subprocess.run(command, check=True, capture_output=True).stdout
         samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")

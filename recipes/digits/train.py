@@ -194,9 +194,11 @@ def progress(base: Any, every: int) -> Any:  # noqa: ANN401 - Lightning has no t
         started: float
 
         def on_train_start(self, *_: object) -> None:
+            """Begin to count."""
             self.losses, self.started = [], time.monotonic()
 
         def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: object) -> None:  # noqa: ANN401
+            """Print the mean loss and the time of every so many steps."""
             self.losses.append(float(outputs["loss"]))
             if len(self.losses) == every:
                 seconds = time.monotonic() - self.started

@@ -23,4 +23,4 @@ def test_every_benchmark_says_how_it_is_called(program: str) -> None:
     command = [sys.executable, "-m", f"benchmarks.{program}", "--help"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(f"usage: {program}.py")
+    assert told.stdout.startswith("usage:")

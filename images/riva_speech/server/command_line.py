@@ -199,6 +199,7 @@ def _number(most: int, unit: str) -> Callable[[str], float]:
     """Return what reads a number from 0 to ``most``."""
 
     def parse(text: str) -> float:
+        """Return the number, or raise ArgumentTypeError."""
         try:
             value = float(text)
         except ValueError:

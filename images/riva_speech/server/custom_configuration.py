@@ -38,6 +38,7 @@ def _boolean(text: str) -> bool:
 
 def _number(most: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
+        """Return the number, or raise ValueError with what is wanted."""
         try:
             value = float(text)
         except ValueError:

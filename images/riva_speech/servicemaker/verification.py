@@ -40,6 +40,7 @@ class _Recorder:
         self.calls: list[tuple[Tensors, Tensors]] = []
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Run the session; copies of the first calls' inputs and outputs stay in `calls`."""
         outputs = self._session.run(inputs)
         if len(self.calls) < _MOST_CALLS:
             # A caller may write into its arrays afterwards.
@@ -65,6 +66,7 @@ class Recording:
         recorders: dict[str, _Recorder] = {}
 
         def open_source(folder: Path) -> Session:
+            """Open the graph that the deployed one was made of."""
             session = OnnxSession(graphs[folder.name], as_written=True)
             recorders[folder.name] = _Recorder(session)
             return recorders[folder.name]
@@ -111,6 +113,7 @@ class _Unopened:
     """A session that nothing will run."""
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Raise NotImplementedError: only its kind is asked for."""
         raise NotImplementedError
 
 

@@ -137,6 +137,7 @@ class RemoteSession:
         answer: Future[Any] = Future()
 
         def arrived(result: Any, error: Exception | None) -> None:  # noqa: ANN401 - as above
+            """Resolve the future, on the thread of gRPC."""
             if error:
                 answer.set_exception(error)
             else:

@@ -78,6 +78,7 @@ def word_pieces(vocabulary: Vocabulary) -> Callable[[str], tuple[int, ...]]:
     longest = 1 if vocabulary.type is VocabularyType.CHARACTER else _MAX_TOKENS
 
     def spell(word: str) -> tuple[int, ...]:
+        """Return the tokens of a word, the longest first; none where it cannot be spelt."""
         tokens: list[int] = []
         begin = 0
         while begin < len(word):

@@ -114,6 +114,7 @@ class _Control:
 
     @classmethod
     def of(cls, request: Any) -> _Control:  # noqa: ANN401 - Triton's types
+        """Read the tensors that Triton adds to a request of a stream."""
         return cls(
             stream=_number(request, "CORRID"),
             starts=bool(_number(request, "START")),

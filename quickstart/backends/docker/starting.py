@@ -27,6 +27,7 @@ def start(engine: Engine, container: str, report: Callable[[str], None]) -> None
     failures: list[BaseException] = []
 
     def ask() -> None:
+        """Ask the engine to start it, and keep what comes of that."""
         try:
             engine.start(container, LIMIT)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits

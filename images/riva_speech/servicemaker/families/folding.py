@@ -58,6 +58,7 @@ class _Folder:
         self._indices: dict[str, Array] = {}
 
     def run(self) -> dict[str, Load]:
+        """Take out the nodes that can be folded; return how each constant still read is loaded."""
         nodes = [node for node in self._graph.node if not self._is_folded(node)]
         del self._graph.node[:]
         self._graph.node.extend(nodes)

@@ -59,6 +59,7 @@ class _Padded(torch.autograd.Function):
         pads: Pads,
         geometry: tuple[tuple[int, int], int],
     ) -> Tensor:
+        """Convolve [batch, channels, height, width], filled up alike along both axes."""
         stride, groups = geometry
         return functional.conv2d(
             functional.pad(x, (*pads, *pads)), weight, bias, stride, groups=groups

@@ -147,6 +147,7 @@ def _decoder_type(text: str) -> str:
 
 def _one(reason: str) -> Callable[[str], int]:
     def check(text: str) -> int:
+        """Return 1, or raise ArgumentTypeError."""
         if text != "1":
             raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
         return 1
