@@ -41,7 +41,8 @@ def start(engine: Engine, container: str, report: Callable[[str], None]) -> None
         asking.join()
     if failures and isinstance(failures[0], NotReadyError):
         hint = "look at `journalctl -u docker`: the container's runtime, or a hook of it, hangs"
-        raise NotReadyError(f"{_stuck(engine, container)}, {LIMIT} s long", hint)
+        message = f"the engine has not answered a start for {LIMIT} s"
+        raise NotReadyError(f"{message}: {_stuck(engine, container)}", hint)
     for failure in failures:
         raise failure
 
@@ -53,6 +54,6 @@ def _stuck(engine: Engine, name: str) -> str:
         return f"the container {name} is gone"
     state = container.status.capitalize()
     if container.status != "created":
-        return f"the engine does not say that it started {container.name}, whose state is {state}"
+        return f"the container {container.name} is in the state {state}"
     why = container.error or "the engine does not say why"
     return f"the container {container.name} is stuck in the state {state}: {why}"
