@@ -42,19 +42,9 @@ class OnnxSession:
         """
         import onnxruntime  # noqa: PLC0415 - takes long to import, and help texts need none
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.log_severity_level = _LOG_ERRORS_ONLY
-        # Threads that spin between two operators steal the cores of the other streams.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A plan of memory is made for each shape of inputs, and batches have many.
-        options.enable_mem_pattern = False
-        if as_written:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            # Weights that are not packed anew stay mapped to their file.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         if on_gpu:
             check_cuda()
+        options = _options(threads, as_written=as_written)
         providers = [(_CUDA, _CUDA_OPTIONS), _CPU] if on_gpu else [_CPU]
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
@@ -85,6 +75,24 @@ class OnnxSession:
         """Run the model on named tensors and return its named outputs."""
         values = self._session.run(self._outputs, dict(inputs))
         return dict(zip(self._outputs, values, strict=True))
+
+
+def _options(threads: int, *, as_written: bool) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+    """Return how sessions run; see ``OnnxSession`` for the arguments."""
+    import onnxruntime  # noqa: PLC0415 - as above
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    # Threads that spin between two operators steal the cores of the other streams.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A plan of memory is made for each shape of inputs, and batches have many.
+    options.enable_mem_pattern = False
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Weights that are not packed anew stay mapped to their file.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
 
 
 def save_optimised(graph: Path, target: Path, *, weights: str) -> None:
