@@ -16,7 +16,6 @@ from typing import Any
 
 import onnx
 import torch
-from nemo.collections.asr.models import ASRModel
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -34,6 +33,8 @@ def main() -> None:
 
 def export(checkpoint: Path, folder: Path) -> None:
     """Write a checkpoint's graphs with both kinds of weights."""
+    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - takes long to import
+
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     metadata = _describe(model)
     offline = folder / "fp32" / "offline"
