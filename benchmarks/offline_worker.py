@@ -34,17 +34,18 @@ def pipeline(folder: Path) -> Recognise:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from riva_speech.asr.options import NOTHING_ASKED  # noqa: PLC0415
-    from riva_speech.batching import BatchLimits  # noqa: PLC0415
     from riva_speech.server.grpc_server import load_and_warm_up  # noqa: PLC0415
     from riva_speech.server.metrics import Metrics  # noqa: PLC0415
+    from riva_speech.server.options import ServerOptions  # noqa: PLC0415
     from riva_speech.server.registry import Wanted  # noqa: PLC0415
     from riva_speech.server.scheduling import Scheduler  # noqa: PLC0415
     from riva_speech.sessions.opening import opener  # noqa: PLC0415
 
-    registry = load_and_warm_up(folder, opener(THREADS))
+    options = ServerOptions("", folder, threads=THREADS)
+    registry = load_and_warm_up(folder, opener(options.threads_a_run))
     recognizer = registry.offline(Wanted("", "", RATE))
     pool = ThreadPoolExecutor(THREADS)
-    scheduler = Scheduler(registry.recognizers, pool, BatchLimits(), Metrics())
+    scheduler = Scheduler(registry.recognizers, pool, options.limits, Metrics())
 
     async def recognise(utterances: Sequence[Samples]) -> list[Any]:
         """Have all utterances in the scheduler at once, as a server has."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.server_client import pcm16, stream_of
 from benchmarks.soak import serving
-from riva_speech.asr.acoustic import StreamingAcousticModel
+from riva_speech.asr.cache_aware import StreamingAcousticModel
 from riva_speech.asr.loading import load_recognizers
 
 if TYPE_CHECKING:

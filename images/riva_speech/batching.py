@@ -1,7 +1,7 @@
 """Joining what waits for one model into one run.
 
 A ``Batcher`` knows nothing of models: it is given a function that turns a list of items into as
-many answers, and calls it from one thread of its own. Every item that is submitted is answered or
+many answers, and calls it from threads of its own. Every item that is submitted is answered or
 fails, and nothing that nobody waits for any more is computed.
 """
 
@@ -50,18 +50,20 @@ class BatchLimits:
     """How much goes into one run, and how much may wait.
 
     A run has at most ``max_batch`` items, which cost ``max_cost`` together unless one alone costs
-    more. ``delay`` is how many seconds an item waits for company when the model is free.
+    more. ``delay`` is how many seconds an item waits for company when the model is free. There are
+    as many ``runs`` at once.
     """
 
     max_batch: int = 32
     max_cost: float = math.inf
     max_waiting: int = 4096
     delay: float = 0.0
+    runs: int = 1
 
     def __post_init__(self) -> None:
         """Refuse, with a ValueError, limits under which nothing would run."""
-        if self.max_batch < 1 or self.max_waiting < 1:
-            raise ValueError("a batch, and what waits for one, has at least one item")
+        if min(self.max_batch, self.max_waiting, self.runs) < 1:
+            raise ValueError("a batch, a queue and what runs at once have at least one item")
         # Written so that NaN, which compares as false, is refused too.
         if not (self.max_cost > 0 and 0 <= self.delay < math.inf):
             raise ValueError("costs are above 0, and delays are not negative")
@@ -76,9 +78,9 @@ class Traffic:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Entry(Generic[_Item, _Answer]):
-    """An item in the queue."""
+    """An item in the queue; nothing of it changes, but a frozen one takes longer to make."""
 
     item: _Item
     stream: Hashable
@@ -123,8 +125,8 @@ class Batcher(Generic[_Item, _Answer]):
     """Runs a function on what waits: the oldest first, patient items behind less patient ones.
 
     Items of one run are of one ``kind``, and of different streams: a stream's items are computed
-    in the order in which they came. If a run fails, its items are tried one by one, so that one
-    that cannot be computed harms no other.
+    one after the other, in the order in which they came. If a run fails, its items are tried one by
+    one, so that one that cannot be computed harms no other.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Batcher(Generic[_Item, _Answer]):
         cost: Callable[[_Item], float] = _unit,
         watch: Watch | None = None,
     ) -> None:
-        """Start the thread; the function is only ever called from it."""
+        """Start a thread for each run at once; the function is only ever called from these."""
         self.traffic = Traffic()
         self._watch = watch or Watch()
         self._run = run
@@ -145,11 +147,17 @@ class Batcher(Generic[_Item, _Answer]):
         self._kind = kind
         self._cost = cost
         self._queue: deque[_Entry[_Item, _Answer]] = deque()
+        # The streams whose items are being computed.
+        self._running: set[Hashable] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=name, daemon=True)
+            for _ in range(self._limits.runs)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -190,12 +198,13 @@ class Batcher(Generic[_Item, _Answer]):
         return entry.future
 
     def close(self) -> None:
-        """Let the run in progress end, fail what waits, and end the thread."""
+        """Let the runs in progress end, fail what waits, and end the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _work(self) -> None:
         """Run batches until closed. However this ends, nobody is left waiting."""
@@ -206,6 +215,7 @@ class Batcher(Generic[_Item, _Answer]):
                 if not batch:
                     return
                 self._compute(batch)
+                self._release(batch)
                 # While it waits for the next one, the thread keeps nothing of this one alive.
                 batch = []
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
@@ -215,6 +225,7 @@ class Batcher(Generic[_Item, _Answer]):
                 self._closed = True
                 left = [*batch, *self._queue]
                 self._queue.clear()
+                self._changed.notify_all()
             self._fail(left, self._closed_error())
 
     def _next_batch(self) -> list[_Entry[_Item, _Answer]]:
@@ -225,19 +236,33 @@ class Batcher(Generic[_Item, _Answer]):
         return []
 
     def _wait(self) -> bool:
-        """Wait for items; tell whether there are, or the batcher is closed."""
+        """Wait for items that may be run; tell whether there are, or the batcher is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._queue)
+            self._changed.wait_for(lambda: self._closed or self._has_turn())
             self._wait_for_company()
             return not self._closed
+
+    def _has_turn(self) -> bool:
+        return any(entry.stream not in self._running for entry in self._queue)
 
     def _take(self) -> list[_Entry[_Item, _Answer]]:
         """Take the items of the next run out of the queue; fail those that are too late."""
         with self._changed:
             chosen = self._choose()
-        late = [entry for entry in chosen if entry.deadline <= time.monotonic()]
+            now = time.monotonic()
+            late = [entry for entry in chosen if entry.deadline <= now]
+            batch = [entry for entry in chosen if entry.deadline > now and _begin(entry)]
+            self._running.update(_streams(batch))
+            if self._queue:
+                # What is left may be another thread's.
+                self._changed.notify()
         self._fail(late, DeadlinePassedError("its turn came after its deadline"))
-        return [entry for entry in chosen if _begin(entry)]
+        return batch
+
+    def _release(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
+        """Let the next items of a run's streams have their turn."""
+        with self._changed:
+            self._running.difference_update(_streams(batch))
 
     def _wait_for_company(self) -> None:
         """Give the oldest item's batch its time to fill up."""
@@ -252,7 +277,7 @@ class Batcher(Generic[_Item, _Answer]):
         """Take the item that is due first out of the queue, and what may be run with it."""
         chosen: list[_Entry[_Item, _Answer]] = []
         others: deque[_Entry[_Item, _Answer]] = deque()
-        streams: set[Hashable] = {None}
+        streams = set(self._running)
         cost = 0.0
         for entry in sorted(self._queue, key=_due):
             if entry.future.cancelled():
@@ -290,9 +315,10 @@ class Batcher(Generic[_Item, _Answer]):
         if len(answers) != len(batch):
             raise RuntimeError(f"{len(batch)} items were run, and {len(answers)} answers came")
         took = time.monotonic() - began
-        self.traffic.runs += 1
-        self.traffic.items += len(batch)
-        self.traffic.seconds += took
+        with self._changed:
+            self.traffic.runs += 1
+            self.traffic.items += len(batch)
+            self.traffic.seconds += took
         self._watch.ran([began - entry.arrived for entry in batch], took)
         return answers
 
@@ -311,6 +337,11 @@ class Batcher(Generic[_Item, _Answer]):
         )
         error.__cause__ = self._failure
         return error
+
+
+def _streams(batch: Iterable[_Entry[Any, Any]]) -> set[Hashable]:
+    """Return whose items these are; None is nobody, and holds nobody up."""
+    return {entry.stream for entry in batch} - {None}
 
 
 def _begin(entry: _Entry[Any, Any]) -> bool:

@@ -310,7 +310,7 @@ class Settings:
     )
     server_threads: int = key(
         0,
-        "With image=open: threads for one run of a model; 0 for one a core.",
+        "With image=open: threads that run a model; 0 for one a core.",
         check=checks.wrong_count,
     )
     server_max_message: int = key(

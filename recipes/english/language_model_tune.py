@@ -19,7 +19,7 @@ from riva_speech.asr.ctc import read
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import LANGUAGE_MODEL_FILE, LEXICON_FILE, load_recognizer
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.repository import VERSION
 from riva_speech.text.lexicon import Lexicon

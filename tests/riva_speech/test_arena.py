@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from riva_speech.asr.acoustic import OfflineAcousticModel
 from riva_speech.asr.arena import Arena, FreedSlotError, Row
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.asr.options import RequestOptions
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from support.audio import babble
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.arena import Slot
     from riva_speech.asr.loading import Recognizer
-    from riva_speech.asr.recognizer import Step, Stream
+    from riva_speech.asr.streaming import Step, Stream
 
 ROWS = {"caches": Row((2, 3), np.float32), "length": Row((), np.int64)}
 STRIDE, MELS = 4, 3
@@ -119,6 +120,18 @@ def test_a_slot_that_is_freed_during_a_run_stays_out_of_it() -> None:
     with pytest.raises(FreedSlotError), arena.using([other, ending]):
         pass
     assert arena.take().index == ending.index
+
+
+def test_slots_are_given_on_while_others_are_used() -> None:
+    """A run that never seems to end keeps its own slots from new streams, and no others."""
+    arena = Arena(ROWS, block_slots=4)
+    used, ended = arena.take(), arena.take()
+    place = ended.index
+    with arena.using([used]):
+        ended.free()
+        used.free()
+        assert arena.take().index == place
+    assert arena.live == 0
 
 
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:

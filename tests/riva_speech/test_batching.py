@@ -118,6 +118,26 @@ def test_a_stream_has_one_item_in_a_run() -> None:
     assert gate.runs == [[0], [1, 3], [2], [4]]
 
 
+def test_runs_at_once_are_of_different_streams() -> None:
+    """Two runs meet, and a stream's next item waits for the one before, whoever else is free."""
+    meeting, order = threading.Barrier(2), []
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        if items[0] < 10:
+            meeting.wait(SECONDS)
+        order.append(items[0])
+        return items
+
+    batcher: Batcher[int, int] = Batcher(run, BatchLimits(max_batch=1, runs=2))
+    futures = [
+        batcher.submit(item, stream=stream) for item, stream in ((1, "a"), (11, "a"), (2, "b"))
+    ]
+
+    assert [future.result(SECONDS) for future in futures] == [1, 11, 2]
+    batcher.close()
+    assert order.index(1) < order.index(11)
+
+
 def test_only_items_of_one_kind_share_a_run() -> None:
     """The oldest item decides what is run; a later item of its stream waits behind it."""
     with gated(kind=lambda item: item % 2) as (gate, batcher):
@@ -302,7 +322,7 @@ def test_too_few_answers_are_an_error() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"max_batch": 0}, {"max_waiting": 0}, {"delay": -1.0}, {"max_cost": float("nan")}],
+    [{"max_batch": 0}, {"max_waiting": 0}, {"runs": 0}, {"delay": -1.0}, {"max_cost": math.nan}],
 )
 def test_limits_under_which_nothing_runs_are_refused(values: dict[str, float]) -> None:
     """Impossible limits are an error where they are made."""
@@ -344,6 +364,28 @@ def test_every_item_ends(items: list[tuple[int, int, bool, bool]], most: int) ->
         sent = [item for item, its, _, late in kept if its == stream and item >= 0 and not late]
         order = [item for run in good for item in run]
         assert _is_subsequence(sent, order)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    items=st.lists(st.tuples(st.integers(-2, 9), st.integers(0, 3)), max_size=30),
+    runs=st.integers(2, 3),
+)
+def test_every_item_ends_in_one_of_several_runs(items: list[tuple[int, int]], runs: int) -> None:
+    """Each item has its answer or its error, and each stream's are computed in their order."""
+    gate = Gate()
+    gate.open()
+    limits = BatchLimits(max_batch=2, runs=runs)
+    batcher: Batcher[int, int] = Batcher(gate, limits, kind=lambda item: item % 3)
+    futures = [batcher.submit(item, stream=stream or None) for item, stream in items]
+    errors = [future.exception(SECONDS) for future in futures]
+    batcher.close()
+
+    for (item, _), future, error in zip(items, futures, errors, strict=True):
+        assert isinstance(error, ValueError) if item < 0 else future.result(0) == item * 2
+    order = [item for run in gate.runs if min(run) >= 0 for item in run]
+    for stream in (1, 2, 3):
+        assert _is_subsequence([item for item, its in items if its == stream and item >= 0], order)
 
 
 def _is_subsequence(part: list[int], whole: list[int]) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riva_speech.asr.acoustic import StreamingAcousticModel, step
+from riva_speech.asr.acoustic import step
+from riva_speech.asr.cache_aware import StreamingAcousticModel
 from riva_speech.asr.pipeline import AcousticConfig
 from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
 from riva_speech.audio.features import FeatureConfig

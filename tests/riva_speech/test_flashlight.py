@@ -20,7 +20,7 @@ from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.peaks import Peaks
-from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.lexicon import Lexicon, word_pieces

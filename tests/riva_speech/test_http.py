@@ -13,20 +13,22 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import riva.client
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from riva_speech.server.http import HttpServer, Paths
-from riva_speech.server.http_body import Body, BodyError
+from riva_speech.server.http_body import Body, BodyError, Room
 from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.websocket import WebSocket
+from support.audio import wav
 from support.ports import free_port
 from support.programs import MODULES, deploying, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 PATIENCE = 60.0
@@ -75,16 +77,48 @@ def test_a_body_that_is_not_taken_says_why(length: str, status: HTTPStatus) -> N
     async def read() -> HTTPStatus:
         async with pair() as (reader, writer, *_):
             with pytest.raises(BodyError) as caught:
-                await Body(posted(length), reader, writer, largest=9, seconds=0.1).read()
+                await Body(posted(length), reader, writer, Room(9, seconds=0.1)).read()
             return caught.value.answer.status
 
     assert asyncio.run(read()) is status
 
 
-def test_work_for_a_client_that_has_left_is_given_up() -> None:
-    """What it waits for is cancelled, and its place is free, soon after it has hung up."""
+def test_bodies_have_so_much_room_together() -> None:
+    """What does not fit beside the bodies that are held is refused, and fits when they are gone."""
+    room = Room(9, PATIENCE)
 
-    async def leave() -> bool:
+    async def read(size: int) -> Body:
+        async with pair() as (reader, writer, _, client):
+            body = Body(posted(str(size)), reader, writer, room)
+            client.write(bytes(size))
+            assert await body.read() == bytes(size)
+            return body
+
+    async def fill() -> HTTPStatus:
+        bodies = [await read(9) for _ in range(7)]
+        with pytest.raises(BodyError) as caught:
+            bodies += [await read(5), await read(5)]
+        bodies[0].close()
+        await read(9)
+        return caught.value.answer.status
+
+    assert asyncio.run(fill()) is HTTPStatus.TOO_MANY_REQUESTS
+
+
+def leave(client: asyncio.StreamWriter) -> None:
+    client.write(b"more than was announced")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "end", [leave, asyncio.StreamWriter.write_eof, lambda client: client.transport.abort()]
+)
+def test_work_for_a_client_that_has_left_is_given_up(
+    end: Callable[[asyncio.StreamWriter], None],
+) -> None:
+    """Who hangs up, breaks off or ends its side has left: its work is cancelled."""
+
+    async def listen() -> tuple[bool, HTTPStatus]:
         begun, was_cancelled = asyncio.Event(), False
 
         async def work() -> None:
@@ -97,39 +131,15 @@ def test_work_for_a_client_that_has_left_is_given_up() -> None:
                 raise
 
         async with pair() as (reader, writer, _, client):
-            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
+            body = Body(posted("0"), reader, writer, Room(9, PATIENCE))
             working = asyncio.ensure_future(body.while_there(work()))
             await begun.wait()
-            client.write(b"more than was announced")
-            client.close()
-            with pytest.raises(ConnectionResetError):
+            end(client)
+            with pytest.raises(BodyError) as caught:
                 await asyncio.wait_for(working, PATIENCE)
-        return was_cancelled
+        return was_cancelled, caught.value.answer.status
 
-    assert asyncio.run(leave())
-
-
-def test_work_for_a_client_that_only_listens_is_done() -> None:
-    """Who has ended what it sends, as ``nc -N`` does, still gets its answer."""
-
-    async def listen() -> tuple[bytes, int]:
-        told = asyncio.Event()
-
-        async def work() -> int:
-            await told.wait()
-            return 42
-
-        async with pair() as (reader, writer, heard, client):
-            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
-            working = asyncio.ensure_future(body.while_there(work()))
-            client.write_eof()
-            told_to_wait = await heard.readuntil(b"\r\n\r\n")
-            told.set()
-            return told_to_wait, await working
-
-    head, found = asyncio.run(asyncio.wait_for(listen(), PATIENCE))
-    assert head.startswith(b"HTTP/1.1 100 ")
-    assert found == 42
+    assert asyncio.run(listen()) == (True, HTTPStatus.BAD_REQUEST)
 
 
 def test_work_for_a_client_that_stays_is_answered() -> None:
@@ -143,7 +153,7 @@ def test_work_for_a_client_that_stays_is_answered() -> None:
 
     async def stay() -> int:
         async with pair() as (reader, writer, *_):
-            body = Body(posted("0"), reader, writer, largest=9, seconds=PATIENCE)
+            body = Body(posted("0"), reader, writer, Room(9, PATIENCE))
             with pytest.raises(ValueError, match="no"):
                 await body.while_there(fail())
             return await body.while_there(answer())
@@ -212,6 +222,31 @@ def test_no_body_is_read_before_there_is_a_place(tiny_repository: Path) -> None:
         held.close()
 
     assert told.startswith(b"HTTP/1.1 429 ")
+
+
+def test_a_recording_that_still_arrives_keeps_nobody_out(tiny_repository: Path) -> None:
+    """The only place of a server is another client's until the posted recording is there."""
+    port, recording = free_port(), wav(np.zeros(16000, np.float32))
+    part = "--x\r\ncontent-disposition: form-data; name="
+    form = f'{part}"language"\r\n\r\nen-US\r\n{part}"file"\r\n\r\n'.encode() + recording
+    with serving(tiny_repository, f"--http_port={port}", "--max_requests=1") as (uri, _):
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        with client:
+            client.sendall(
+                b"POST /v1/audio/transcriptions HTTP/1.1\r\nExpect: 100-continue\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(form)
+            )
+            assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+            client.sendall(form[:-1])
+            asr = riva.client.ASRService(riva.client.Auth(uri=uri))
+            wanted = riva.client.RecognitionConfig(language_code="en-US")
+            answered = asr.offline_recognize(recording, wanted)
+            client.sendall(form[-1:])
+            told = client.recv(1000)
+
+    assert len(answered.results) == 1
+    assert told.startswith(b"HTTP/1.1 200 ")
 
 
 def test_an_event_has_a_size_that_holds_nobody_up(tiny_repository: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.errors import SpeechError
 from riva_speech.triton.joining import Job, StreamPart, WholeUtterance, compute
 from support.audio import babble
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.acoustic import LogProbs
     from riva_speech.asr.ctc import Reading
-    from riva_speech.asr.recognizer import Step
+    from riva_speech.asr.streaming import Step
     from riva_speech.audio.features import Features
 
 RATE = 16000

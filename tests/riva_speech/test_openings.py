@@ -14,8 +14,8 @@ from riva.client.proto import riva_asr_pb2
 from riva.client.proto.riva_asr_pb2 import StreamingRecognizeRequest as Request
 
 from riva_speech.asr.pipeline import VadConfig
-from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.results import Alternative, RecognisedWord, Result
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.asr.vad import VoiceActivity
 from riva_speech.batching import BatchLimits
 from riva_speech.server.calls import Journal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.options import RequestOptions
-    from riva_speech.asr.recognizer import Stream
+    from riva_speech.asr.streaming import Stream
 
 SAMPLES = wav(babble(1.2))
 
@@ -69,9 +69,11 @@ def watched(recognizers: dict[str, Recognizer]) -> Watched:
     return Watched(**{one.name: getattr(online, one.name) for one in fields(StreamingRecognizer)})
 
 
-async def messages(**custom: str) -> AsyncIterator[Request]:
+async def messages(*phrases: str, **custom: str) -> AsyncIterator[Request]:
     """Ask for a stream with an utterance that is ended, and another."""
     config = riva_asr_pb2.RecognitionConfig(language_code="en-US", custom_configuration=custom)
+    if phrases:
+        config.speech_contexts.add(phrases=phrases, boost=1.0)
     streaming = riva_asr_pb2.StreamingRecognitionConfig(config=config, interim_results=True)
     yield Request(streaming_config=streaming)
     yield Request(audio_content=SAMPLES, runtime_config={"force_eou": "true"})
@@ -91,22 +93,24 @@ def service(recognizer: Watched) -> Iterator[tuple[RecognitionService, Metrics]]
         yield served, metrics
 
 
-async def heard(served: RecognitionService, answers: int, **custom: str) -> list[Any]:
+async def heard(
+    served: RecognitionService, answers: int, *phrases: str, **custom: str
+) -> list[Any]:
     """Take so many answers of a stream, and leave it."""
-    stream = served.converse("StreamingRecognize", messages(**custom))
+    stream = served.converse("StreamingRecognize", messages(*phrases, **custom))
     taken = [await anext(stream) for _ in range(answers)]
     await stream.aclose()
     return taken
 
 
-def test_streams_are_not_opened_on_the_loop(recognizers: dict[str, Recognizer]) -> None:
-    """Making ten thousand phrases ready takes a second, in which the loop answers others."""
+def test_phrases_are_not_made_ready_on_the_loop(recognizers: dict[str, Recognizer]) -> None:
+    """Ten thousand take a second, in which the loop answers others; so may a whole recording."""
     recognizer = watched(recognizers)
     config = riva_asr_pb2.RecognitionConfig(language_code="en-US")
     request = riva_asr_pb2.RecognizeRequest(config=config, audio=SAMPLES)
 
     with service(recognizer) as (served, _):
-        asyncio.run(heard(served, 3))
+        asyncio.run(heard(served, 3, "a phrase"))
         asyncio.run(served.recognize("Recognize", request))
 
     assert len(recognizer.threads) == 3

@@ -14,7 +14,7 @@ import pytest
 
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.repository import list_models, read_config
 from riva_speech.servicemaker import nemo2riva
 from support.audio import babble

@@ -10,7 +10,7 @@ import pytest
 
 from riva_speech import repository
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.batching import UnavailableError
 from riva_speech.errors import NotReadyError, UnsupportedError
 from riva_speech.sessions.opening import opener

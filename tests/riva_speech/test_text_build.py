@@ -10,8 +10,8 @@ import pytest
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import Boost, RequestOptions
-from riva_speech.asr.recognizer import StreamingRecognizer
 from riva_speech.asr.results import RecognisedWord
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.asr.writer import Writer
 from riva_speech.errors import UnsupportedError
 from riva_speech.text import grammars

@@ -16,7 +16,7 @@ from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.options import RequestOptions, VadOptions
 from riva_speech.asr.pipeline import EndpointingConfig, VadConfig
-from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.asr.vad import VoiceActivity, decide
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.sessions.onnx import OnnxSession

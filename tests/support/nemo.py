@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.asr.options import RequestOptions
 from riva_speech.asr.pipeline import EndpointingConfig
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.servicemaker import riva_build, riva_deploy
 from riva_speech.servicemaker.conversion import ConvertOptions, convert
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.loading import Recognizer
-    from riva_speech.asr.recognizer import Stream
+    from riva_speech.asr.streaming import Stream
 
 # What deployed models are called in a test's folder.
 MODELS = "models"

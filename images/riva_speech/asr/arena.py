@@ -80,8 +80,8 @@ class Slot:
 class Arena:
     """Rows of zeros for new streams, in blocks that are made when needed and freed when empty.
 
-    Slots may be taken and dropped from any thread; ``gather`` and ``scatter`` belong to the one
-    thread that runs the model.
+    Slots may be taken and dropped from any thread; ``gather`` and ``scatter`` belong to a thread
+    that is ``using`` the slots. Runs at the same time are of different slots.
     """
 
     def __init__(self, rows: Mapping[str, Row], block_slots: int = _BLOCK_SLOTS) -> None:
@@ -90,10 +90,15 @@ class Arena:
         self._block_slots = block_slots
         self._blocks: dict[int, dict[str, NDArray[Any]]] = {}
         self._live: dict[int, int] = {}
+        # The slots of each block that were ever taken: the others' rows are zeros as they are.
+        self._used: dict[int, set[int]] = {}
         self._free: list[tuple[int, int]] = []
         self._given_back: deque[tuple[int, int]] = deque()
-        self._runs = 0
+        # The slots that runs use at this moment.
+        self._busy: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
+        # What runs have gathered rows in: fresh memory costs more than the rows' copying.
+        self._rooms: list[_Room] = []
 
     @property
     def row_bytes(self) -> int:
@@ -122,16 +127,19 @@ class Arena:
                 self._grow()
             block, index = heapq.heappop(self._free)
             self._live[block] += 1
-            for array in self._blocks[block].values():
-                array[index] = 0
+            if index in self._used[block]:
+                for array in self._blocks[block].values():
+                    array[index] = 0
+            self._used[block].add(index)
         return Slot(self, block, index)
 
     @contextmanager
-    def using(self, slots: Sequence[Slot]) -> Iterator[None]:
-        """Keep slots from being given to others while a run uses them.
+    def using(self, slots: Sequence[Slot]) -> Iterator[dict[str, NDArray[Any]]]:
+        """Keep slots from being given to others while a run uses them; give their rows.
 
         A stream may end while its step is computed. What it gives back meanwhile is free only
-        after the run: else that would write into what is another stream's by then.
+        after the run: else that would write into what is another stream's by then. The rows are
+        as ``gather`` gives them, and the run's only as long as it lasts.
 
         Raises:
             FreedSlotError: One of them is free already.
@@ -139,13 +147,21 @@ class Arena:
         with self._lock:
             if any(slot.is_free for slot in slots):
                 raise FreedSlotError("the stream has ended")
-            self._runs += 1
+            places = {(slot.block, slot.index) for slot in slots}
+            self._busy |= places
+        room = self._room(len(slots))
         try:
-            yield
+            yield self._gather(slots, room)
         finally:
+            self._rooms.append(room)
             with self._lock:
-                self._runs -= 1
+                self._busy -= places
                 self._settle()
+
+    def _room(self, count: int) -> _Room:
+        """Return a room for so many streams; one that is too small is let go."""
+        room = self._rooms.pop() if self._rooms else None
+        return room if room and room.size >= count else _Room(self._rows, count)
 
     def give_back(self, block: int, index: int) -> None:
         """Free a slot; for ``Slot`` alone.
@@ -162,9 +178,11 @@ class Arena:
 
     def gather(self, slots: Sequence[Slot]) -> dict[str, NDArray[Any]]:
         """Return copies of the slots' rows, [slots, ...] under each name, the oldest first."""
-        rows = {}
+        return self._gather(slots, _Room(self._rows, len(slots)))
+
+    def _gather(self, slots: Sequence[Slot], room: _Room) -> dict[str, NDArray[Any]]:
+        rows = room.of(len(slots))
         for name, row in self._rows.items():
-            rows[name] = row.room(len(slots))
             for place, slot in enumerate(slots):
                 ring, begin = self._row(slot, name), slot.begins.get(name, 0)
                 _unroll(ring, begin, row.append_axis, rows[name][place, ...])
@@ -187,30 +205,45 @@ class Arena:
 
     def _grow(self) -> None:
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
-        # Zeros that nobody has written to take no memory yet.
+        # Zeros that nobody has written to take no memory yet, and no time.
         self._blocks[number] = {
             name: np.zeros((self._block_slots, *row.shape), row.dtype)
             for name, row in self._rows.items()
         }
         self._live[number] = 0
+        self._used[number] = set()
         for index in range(self._block_slots):
             heapq.heappush(self._free, (number, index))
 
     def _settle(self) -> None:
-        """Take up what was given back, and free blocks that are empty, but for one."""
-        if self._runs:
-            return
-        while self._given_back:
-            block, index = self._given_back.popleft()
-            self._live[block] -= 1
-            heapq.heappush(self._free, (block, index))
+        """Take up what was given back and no run uses; free blocks that are empty, but for one."""
+        for _ in range(len(self._given_back)):
+            place = self._given_back.popleft()
+            if place in self._busy:
+                self._given_back.append(place)
+                continue
+            self._live[place[0]] -= 1
+            heapq.heappush(self._free, place)
         empty = sorted(number for number, live in self._live.items() if not live)
         if len(empty) < 2:  # noqa: PLR2004 - one stays for the next stream
             return
         for number in empty[1:]:
-            del self._blocks[number], self._live[number]
+            del self._blocks[number], self._live[number], self._used[number]
         self._free = [place for place in self._free if place[0] in self._blocks]
         heapq.heapify(self._free)
+
+
+class _Room:
+    """Memory for the rows of the streams of one run."""
+
+    def __init__(self, rows: Mapping[str, Row], count: int) -> None:
+        # One more often comes soon after one.
+        self.size = 1 << (count - 1).bit_length()
+        self._arrays = {name: row.room(self.size) for name, row in rows.items()}
+
+    def of(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return room for the rows of so many streams, [count, ...] under each name."""
+        return {name: array[:count] for name, array in self._arrays.items()}
 
 
 def _unroll(ring: NDArray[Any], begin: int, axis: int | None, target: NDArray[Any]) -> None:

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech import repository, safe_yaml, staging
 from riva_speech.asr import flashlight
-from riva_speech.asr.acoustic import (
-    BufferConfig,
-    BufferedAcousticModel,
-    OfflineAcousticModel,
-    StreamingAcousticModel,
-)
+from riva_speech.asr.acoustic import OfflineAcousticModel
 from riva_speech.asr.boosting import CTC_LIMIT, TRANSDUCER_LIMIT, Booster
+from riva_speech.asr.buffered import BufferConfig, BufferedAcousticModel
+from riva_speech.asr.cache_aware import StreamingAcousticModel
 from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
 from riva_speech.asr.results import ResultBuilder
 from riva_speech.asr.sharing import Shared
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.asr.vad import VoiceActivity
 from riva_speech.asr.writer import load_writer
@@ -33,12 +31,16 @@ from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from riva_speech.asr.acoustic import StreamingModel
     from riva_speech.asr.ctc import Decoding
     from riva_speech.asr.decoder_config import FlashlightConfig
     from riva_speech.asr.writer import Writer
-    from riva_speech.sessions import SessionOpener
+    from riva_speech.sessions import Session, SessionOpener
+
+    OpenGraph = Callable[[str], Session]
 
 _log = logging.getLogger(__name__)
 
@@ -92,37 +94,39 @@ def load_recognizer(
     loaded is added to it.
     """
     version = folder / repository.VERSION
-    open_session = open_session or opener(threads)
     shared = shared or Shared()
+    open_graph = partial(_open_graph, open_session or opener(threads), folder)
     config = _read_pipeline(version / PIPELINE_FILE)
     log_mel = LogMel.load(config.acoustic.features, existing(version / FEATURIZER_FILE))
-    decoding: Decoding
-    if config.acoustic.transducer:
-        joint = open_session(_acoustic_folder(folder, DECODER_JOINT_MODEL))
-        vocabulary = _vocabulary(version, config)
-        search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
-        booster = Booster(vocabulary, _speller(version, vocabulary), TRANSDUCER_LIMIT)
-        decoding = TransducerDecoding(search, vocabulary, booster)
-    else:
-        decoding = _decoding(version, config, shared)
-    session = open_session(_acoustic_folder(folder, ACOUSTIC_MODEL))
+    decoding = _decoding(version, config, shared, open_graph)
     writer = load_writer(version, config, shared)
     activity = _activity(version, config, shared)
-    if config.is_buffered:
-        buffered = BufferedAcousticModel(
-            OfflineAcousticModel(session), _buffer(config), config.acoustic.features.normalize
-        )
-        results = _results(config, writer, buffered.delay_steps)
-        return StreamingRecognizer(config, log_mel, buffered, decoding, results, activity)
-    results = _results(config, writer)
     if config.type == ONLINE:
-        first = open_session(_acoustic_folder(folder, FIRST_ACOUSTIC_MODEL))
-        model = StreamingAcousticModel(
-            first, session, config.streaming, config.acoustic.features.n_mels
-        )
+        model, lag = _streaming_model(config, open_graph)
+        results = _results(config, writer, lag)
         return StreamingRecognizer(config, log_mel, model, decoding, results, activity)
-    offline = OfflineAcousticModel(session)
+    offline = OfflineAcousticModel(open_graph(ACOUSTIC_MODEL))
+    results = _results(config, writer)
     return OfflineRecognizer(config, log_mel, offline, decoding, results, activity)
+
+
+def _open_graph(open_session: SessionOpener, folder: Path, parameter: str) -> Session:
+    """Open the graph that a pipeline's configuration names by a parameter."""
+    return open_session(_acoustic_folder(folder, parameter))
+
+
+def _streaming_model(config: PipelineConfig, open_graph: OpenGraph) -> tuple[StreamingModel, int]:
+    """Return what encodes streams, and how many steps it gives lag behind what it has heard."""
+    session = open_graph(ACOUSTIC_MODEL)
+    if config.is_buffered:
+        offline = OfflineAcousticModel(session)
+        buffered = BufferedAcousticModel(
+            offline, _buffer(config), config.acoustic.features.normalize
+        )
+        return buffered, buffered.delay_steps
+    first = open_graph(FIRST_ACOUSTIC_MODEL)
+    n_mels = config.acoustic.features.n_mels
+    return StreamingAcousticModel(first, session, config.streaming, n_mels), 0
 
 
 def _activity(version: Path, config: PipelineConfig, shared: Shared) -> VoiceActivity | None:
@@ -137,10 +141,17 @@ def _activity(version: Path, config: PipelineConfig, shared: Shared) -> VoiceAct
     return VoiceActivity(session, config.vad, config.acoustic.features.sample_rate)
 
 
-def _decoding(version: Path, config: PipelineConfig, shared: Shared) -> Decoding:
+def _decoding(
+    version: Path, config: PipelineConfig, shared: Shared, open_graph: OpenGraph
+) -> Decoding:
     """Return a pipeline's way of decoding, or its fallback where a library is missing."""
     vocabulary = _vocabulary(version, config)
     speller = _speller(version, vocabulary)
+    if config.acoustic.transducer:
+        joint = open_graph(DECODER_JOINT_MODEL)
+        search = GreedySearch(joint, config.acoustic.transducer, vocabulary.blank)
+        booster = Booster(vocabulary, speller, TRANSDUCER_LIMIT)
+        return TransducerDecoding(search, vocabulary, booster)
     greedy = GreedyDecoding(vocabulary, Booster(vocabulary, speller, CTC_LIMIT))
     chosen = config.decoder
     if chosen.type != flashlight.NAME:

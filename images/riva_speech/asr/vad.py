@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from riva_speech.asr.options import VadOptions
+    from riva_speech.asr.options import RequestOptions, VadOptions
     from riva_speech.asr.pipeline import VadConfig
     from riva_speech.audio.features import Samples
     from riva_speech.sessions import Session
@@ -121,6 +121,11 @@ class VoiceActivity:
         given = {one.name: getattr(options, one.name) for one in fields(self.config)}
         chosen = replace(self.config, **{k: v for k, v in given.items() if v is not None})
         return Gate(self, chosen, tells=tells)
+
+
+def gate_for(activity: VoiceActivity | None, options: RequestOptions) -> Gate | None:
+    """Return the gate of a request's stream; None where there is no model, or none is wanted."""
+    return activity.gate(options.vad, tells=options.vad_probabilities) if activity else None
 
 
 class Gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from riva.client.proto import riva_asr_pb2
@@ -12,8 +13,13 @@ from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import QUICK_BYTES, Turns
 
 if TYPE_CHECKING:
+    from riva.client.proto import riva_common_pb2
+
+    from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.results import Result
+    from riva_speech.asr.streaming import StreamingRecognizer
     from riva_speech.audio.features import Samples
+    from riva_speech.audio.stream import DeclaredFormat
     from riva_speech.server.calls import Call
     from riva_speech.server.registry import Registry
     from riva_speech.server.scheduling import Scheduler
@@ -33,50 +39,81 @@ def results_of_end(finals: list[Result], last: Result, *, had_final: bool) -> li
     return [*finals[:-1], *(one.heard_on(last) for one in finals[-1:])]
 
 
-class Conversation:
-    """Answers the messages of one stream, one at a time."""
+@dataclass(frozen=True)
+class Opening:
+    """What the first message of a stream asks for."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        scheduler: Scheduler,
-        first: riva_asr_pb2.StreamingRecognizeRequest | None,
-        call: Call,
-        deadline: float,
-    ) -> None:
-        """Read the first message, and open the stream: not quick where it has phrases.
+    recognizer: StreamingRecognizer
+    options: RequestOptions
+    declared: DeclaredFormat
+    request_id: riva_common_pb2.RequestId | None
 
-        Args:
-            registry: The models to choose from.
-            scheduler: What runs them.
-            first: The client's first message; None if there was none.
-            call: What is told of the request.
-            deadline: The ``time.monotonic()`` at which the client gives up.
-
-        Raises:
-            RequestError: The message configures no stream that could be.
-            UnavailableModelError: No model fits.
-        """
+    @classmethod
+    def read(
+        cls, registry: Registry, first: riva_asr_pb2.StreamingRecognizeRequest | None
+    ) -> Opening:
+        """Read the first message, None if there was none; the errors are those of ``opened``."""
         if first is None:
             raise RequestError("no messages received")
         if first.WhichOneof("streaming_request") != "streaming_config":
             raise RequestError("first message must contain streaming_config")
         streaming = first.streaming_config
-        self._recognizer = registry.online(requests.wanted_model(streaming.config))
-        pipeline = self._recognizer.config
-        self._options = requests.options_of(
-            streaming.config,
-            pipeline,
-            classes=self._recognizer.results.classes,
-            interim=streaming.interim_results,
-        )
+        recognizer = registry.online(requests.wanted_model(streaming.config))
         requests.ends_utterance(first.runtime_config)
-        self._id = first.id if first.HasField("id") else None
-        self._call = call
-        self._rate = pipeline.acoustic.features.sample_rate
-        self._audio = AudioStream(requests.declared_format(streaming.config), self._rate)
+        return cls(
+            recognizer,
+            requests.options_of(
+                streaming.config,
+                recognizer.config,
+                classes=recognizer.results.classes,
+                interim=streaming.interim_results,
+            ),
+            requests.declared_format(streaming.config),
+            first.id if first.HasField("id") else None,
+        )
+
+
+async def opened(
+    registry: Registry,
+    scheduler: Scheduler,
+    first: riva_asr_pb2.StreamingRecognizeRequest | None,
+    call: Call,
+    deadline: float,
+) -> Conversation:
+    """Open the stream that a client's first message asks for.
+
+    Args:
+        registry: The models to choose from.
+        scheduler: What runs them.
+        first: The client's first message; None if there was none.
+        call: What is told of the request.
+        deadline: The ``time.monotonic()`` at which the client gives up.
+
+    Raises:
+        RequestError: The message configures no stream that could be.
+        UnavailableModelError: No model fits.
+    """
+
+    def begin() -> Conversation:
+        return Conversation(Opening.read(registry, first), scheduler, call, deadline)
+
+    # Making phrases ready may take a second. All else takes less than handing it to a thread.
+    has_phrases = first is not None and first.streaming_config.config.speech_contexts
+    return await scheduler.compute(begin) if has_phrases else begin()
+
+
+class Conversation:
+    """Answers the messages of one stream, one at a time."""
+
+    def __init__(self, opening: Opening, scheduler: Scheduler, call: Call, deadline: float) -> None:
+        """Begin the stream; the arguments are those of ``opened``."""
+        self._opening = opening
         self._scheduler = scheduler
+        self._call = call
         self._deadline = deadline
+        pipeline = opening.recognizer.config
+        self._rate = pipeline.acoustic.features.sample_rate
+        self._audio = AudioStream(opening.declared, self._rate)
         self._turns = self._begin_turns()
         # Where the audio of the present stream begins in the client's, in samples.
         self._begin = self._heard = 0
@@ -117,13 +154,16 @@ class Conversation:
         """End the utterance as if the stream did, and go on with a new stream."""
         last = self._late(await self._turns.finish())
         self._turns.close()
-        self._turns = await self._scheduler.compute(self._begin_turns)
+        has_phrases = self._opening.options.boosts
+        begin = self._begin_turns
+        self._turns = await self._scheduler.compute(begin) if has_phrases else begin()
         self._begin = self._heard
         return last
 
     def _begin_turns(self) -> Turns:
-        stream = self._recognizer.start(self._options)
-        return Turns(self._scheduler, self._recognizer, stream, self._deadline)
+        recognizer = self._opening.recognizer
+        stream = recognizer.start(self._opening.options)
+        return Turns(self._scheduler, recognizer, stream, self._deadline)
 
     async def _hear(self, samples: Samples, *, is_last: bool) -> list[Result]:
         self._heard += len(samples)
@@ -138,6 +178,8 @@ class Conversation:
     def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
         self._had_final |= any(result.is_final for result in results)
         return riva_asr_pb2.StreamingRecognizeResponse(
-            id=self._id,
-            results=[messages.streaming_result(result, self._options) for result in results],
+            id=self._opening.request_id,
+            results=[
+                messages.streaming_result(result, self._opening.options) for result in results
+            ],
         )

@@ -16,7 +16,6 @@ from grpc_reflection.v1alpha import reflection
 from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
-from riva_speech.batching import BatchLimits
 from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
 from riva_speech.server.calls import Journal
 from riva_speech.server.http import HttpServer, Paths, metrics_routes, routes
@@ -165,14 +164,14 @@ class Server:
         self._scheduler = Scheduler(
             registry.recognizers,
             self._executor,
-            BatchLimits(max_batch=self._options.max_batch, delay=self._options.batch_delay),
+            self._options.limits,
             self._metrics,
         )
         self._service.open(registry, self._scheduler)
 
     def _load_models(self) -> Registry:
         options = self._options
-        open_session = self._open_session or opener(options.threads, options.triton_uri)
+        open_session = self._open_session or opener(options.threads_a_run, options.triton_uri)
         return load_and_warm_up(options.model_repository, open_session)
 
     async def _drain(self) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from riva_speech.errors import OutOfResourceError
-from riva_speech.server.http_body import Body, BodyError, until_end
+from riva_speech.server.http_body import Body, BodyError, Room, until_end
 from riva_speech.server.http_messages import Answer, Head, json_answer, read_head, written
 from riva_speech.server.metrics import CONTENT_TYPE
 from riva_speech.server.state import ServerState
@@ -88,7 +88,7 @@ class HttpServer:
     def __init__(self, paths: Paths, body_seconds: float = _BODY_SECONDS) -> None:
         """Serve paths to clients whose bodies arrive within so many seconds."""
         self._paths = paths
-        self._body_seconds = body_seconds
+        self._room = Room(paths.largest_body, body_seconds)
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -126,7 +126,7 @@ class HttpServer:
                 await self._exchange(reader, writer)
             self._running.discard(task)
             with suppress(asyncio.TimeoutError, OSError):
-                await asyncio.wait_for(_linger(reader, writer), self._body_seconds)
+                await asyncio.wait_for(_linger(reader, writer), self._room.seconds)
         except asyncio.CancelledError:
             # The loop ends: nobody is left who could send the rest.
             writer.transport.abort()
@@ -160,11 +160,11 @@ class HttpServer:
         self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Answer:
         if head.method == "POST" and head.path in self._paths.post:
-            body = Body(head, reader, writer, self._paths.largest_body, self._body_seconds)
-            try:
-                return await self._paths.post[head.path](head, body)
-            except BodyError as error:
-                return error.answer
+            with closing(Body(head, reader, writer, self._room)) as body:
+                try:
+                    return await self._paths.post[head.path](head, body)
+                except BodyError as error:
+                    return error.answer
         if head.method not in ("GET", "HEAD"):
             return _told(HTTPStatus.METHOD_NOT_ALLOWED, detail="only GET and HEAD")
         if head.path in self._paths.get:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from riva_speech.batching import BatchLimits
 from riva_speech.program import LogFormat
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class ServerOptions:
         max_batch: The most streams or utterances in one run of a model.
         batch_delay: How many seconds a step waits for others when its model is free.
         triton_uri: HOST:PORT of the Triton that runs the acoustic models; empty for this process.
-        threads: Threads for one run of a model; 0 takes one a core.
+        threads: Threads that run a model, shared among its runs; 0 takes one a core.
+        parallel_runs: How many runs of a model there are at once; 0 chooses.
         max_message: The largest message in MiB, to and from clients.
         drain_timeout: How many seconds running requests may take once the server is told to stop.
         http_port: The port of health checks and metrics, on the host of ``uri``; 0 for none.
@@ -49,6 +52,7 @@ class ServerOptions:
     batch_delay: float = 0.0
     triton_uri: str = ""
     threads: int = 0
+    parallel_runs: int = 0
     max_message: int = 128
     drain_timeout: float = 10.0
     http_port: int = 0
@@ -56,6 +60,27 @@ class ServerOptions:
     log_format: LogFormat = LogFormat.TEXT
     log_transcripts: bool = False
     tls: Tls | None = None
+
+    @property
+    def limits(self) -> BatchLimits:
+        """How much goes into the runs of a model."""
+        return BatchLimits(self.max_batch, delay=self.batch_delay, runs=self._runs)
+
+    @property
+    def threads_a_run(self) -> int:
+        """Threads for one run of a model."""
+        return max(1, self._threads // self._runs)
+
+    @property
+    def _threads(self) -> int:
+        return self.threads or os.cpu_count() or 1
+
+    @property
+    def _runs(self) -> int:
+        """Two, where there is a thread for each: one of them computes while one is prepared."""
+        if self.parallel_runs or self.triton_uri:
+            return self.parallel_runs or 1
+        return min(2, self._threads)
 
     @property
     def host(self) -> str:

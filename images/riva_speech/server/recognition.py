@@ -25,7 +25,7 @@ from riva_speech.batching import (
     UnavailableError,
 )
 from riva_speech.server import messages, requests
-from riva_speech.server.conversation import Conversation
+from riva_speech.server.conversation import opened
 from riva_speech.server.registry import UnavailableModelError, Wanted
 from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
@@ -98,14 +98,7 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         Raises:
             RefusedError: There is no answer.
         """
-        with self.place(method):
-            return await self.recognize_in_place(method, request, deadline)
-
-    async def recognize_in_place(
-        self, method: str, request: riva_asr_pb2.RecognizeRequest, deadline: float = math.inf
-    ) -> riva_asr_pb2.RecognizeResponse:
-        """Do the same for who holds a ``place`` already; the errors are those of ``recognize``."""
-        async with self._told_of(method) as (call, registry, scheduler):
+        with self._admitted(method) as (call, registry, scheduler):
             response = await _recognize(registry, scheduler, request, call, deadline)
             self._note_finals(call, response)
             return response
@@ -114,15 +107,13 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self, method: str, requests: Requests, deadline: float = math.inf
     ) -> AsyncGenerator[riva_asr_pb2.StreamingRecognizeResponse, None]:
         """Answer the messages of a stream; the errors are those of ``recognize``."""
-        with self.place(method):
-            async with self._told_of(method) as (call, registry, scheduler):
-                first = await anext(requests, None)
-                # A stream's opening makes its phrases ready, which may take a second.
-                opened = scheduler.compute(Conversation, registry, scheduler, first, call, deadline)
-                with closing(await opened) as conversation:
-                    async for request in requests:
-                        yield await self._timed(call, conversation.accept(request))
-                    yield await self._timed(call, conversation.finish())
+        with self._admitted(method) as (call, registry, scheduler):
+            first = await anext(requests, None)
+            opening = opened(registry, scheduler, first, call, deadline)
+            with closing(await opening) as conversation:
+                async for request in requests:
+                    yield await self._timed(call, conversation.accept(request))
+                yield await self._timed(call, conversation.finish())
 
     async def GetRivaSpeechRecognitionConfig(  # noqa: N802 - gRPC's name
         self,
@@ -164,12 +155,11 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             )
         return self._models
 
-    @contextmanager
-    def place(self, method: str) -> Iterator[None]:
-        """Hold a place for one request.
+    def check_place(self, method: str) -> None:
+        """Check that one request more would be admitted.
 
         Raises:
-            RefusedError: There is none.
+            RefusedError: It would not.
         """
         self._opened()
         if self._active >= self._max_requests:
@@ -178,18 +168,13 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"Error: the server is at its limit of {self._max_requests} requests.",
             )
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
 
-    @asynccontextmanager
-    async def _told_of(self, method: str) -> AsyncIterator[tuple[Call, Registry, Scheduler]]:
-        """Turn the errors of one request that has its place into gRPC statuses, and log it."""
-        # Whoever has a place is answered, also when the server has begun to stop meanwhile.
-        assert self._models
-        registry, scheduler = self._models
+    @contextmanager
+    def _admitted(self, method: str) -> Iterator[tuple[Call, Registry, Scheduler]]:
+        """Hold a place for one request, turn its errors into gRPC statuses, and log it."""
+        self.check_place(method)
+        registry, scheduler = self._opened()
+        self._active += 1
         call = self._journal.begin(method)
         try:
             yield call, registry, scheduler
@@ -205,6 +190,7 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             call.status = status.name
             raise RefusedError(status, sentence) from error
         finally:
+            self._active -= 1
             self._journal.end(call)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from riva_speech.asr.pipeline import OFFLINE, ONLINE
-from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.repository import PIPELINE_SUFFIX
 
 if TYPE_CHECKING:

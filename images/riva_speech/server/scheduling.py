@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from riva_speech.asr.recognizer import StreamingRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.batching import Batcher, Watch
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.options import RequestOptions
-    from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
+    from riva_speech.asr.streaming import Stream
     from riva_speech.audio.features import Samples
     from riva_speech.batching import BatchLimits
     from riva_speech.server.metrics import Metrics

@@ -55,8 +55,9 @@ class Transcriptions:
     async def answer(self, head: Head, body: Body) -> Answer:
         """Answer with the text of a recording, or say why there is none."""
         try:
-            with self._service.place(_METHOD):
-                return await self._answer(head, body)
+            # Nothing is read for who would be refused. Who still sends keeps nobody out.
+            self._service.check_place(_METHOD)
+            return await self._answer(head, body)
         except RefusedError as error:
             status = _STATUS.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR)
             return json_answer({"detail": error.sentence}, status)
@@ -73,8 +74,7 @@ class Transcriptions:
             language_code=texts["language"], model=texts["model"]
         )
         request = riva_asr_pb2.RecognizeRequest(config=config, audio=form["file"])
-        work = self._service.recognize_in_place(_METHOD, request)
-        response = await body.while_there(work)
+        response = await body.while_there(self._service.recognize(_METHOD, request))
         best = [one.alternatives[0].transcript for one in response.results if one.alternatives]
         text = "".join(best).strip()
         if texts["response_format"] == "text":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riva_speech.asr.acoustic import OfflineAcousticModel, step
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.audio.encoding import AudioError
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import ArtifactMissingError, SpeechError, UsageError

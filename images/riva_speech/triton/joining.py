@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from riva_speech.asr.recognizer import OfflineRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.errors import SpeechError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from riva_speech.asr.acoustic import LogProbs
     from riva_speech.asr.ctc import Reading
     from riva_speech.asr.loading import Recognizer
-    from riva_speech.asr.recognizer import Step, Stream
     from riva_speech.asr.results import Result
+    from riva_speech.asr.streaming import Step, Stream
     from riva_speech.audio.features import Features, Samples
 
 # Windows are filled up to the longest of a run. Together they are at most as long as one may be.

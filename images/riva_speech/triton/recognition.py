@@ -16,14 +16,15 @@ import triton_python_backend_utils as pb_utils
 
 from riva_speech import repository
 from riva_speech.asr.loading import load_recognizer
-from riva_speech.asr.recognizer import OfflineRecognizer, StreamingRecognizer
+from riva_speech.asr.offline import OfflineRecognizer
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.errors import SpeechError
 from riva_speech.triton import joining
 from riva_speech.triton.session import TritonSession, packed
 
 if TYPE_CHECKING:
-    from riva_speech.asr.recognizer import Stream
     from riva_speech.asr.results import Result
+    from riva_speech.asr.streaming import Stream
     from riva_speech.audio.features import Samples
 
 

@@ -1,8 +1,7 @@
-"""The recognisers: one for whole utterances, one for streams.
+"""The recogniser for streams.
 
-Between its samples and its words stands the model, which is run for many requests at once. So an
-utterance and a stream are objects that say what they want computed next, and take the answer: who
-drives them may run the model at once, or wait for its turn.
+Like an utterance, a stream says what it wants computed next, and takes the answer: the steps of
+many streams are one run of the model.
 """
 
 from __future__ import annotations
@@ -12,157 +11,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riva_speech.asr.ctc import read
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.options import NOTHING_ASKED
 from riva_speech.asr.pipeline import EndpointingConfig
+from riva_speech.asr.vad import gate_for
 from riva_speech.audio.features import LogMelStream
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel, StreamingModel
+    from riva_speech.asr.acoustic import StreamingModel
     from riva_speech.asr.ctc import Decoding, Hypothesis, Reading
     from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
-    from riva_speech.asr.vad import Gate, VoiceActivity
-    from riva_speech.audio.features import Features, LogMel, Samples
+    from riva_speech.asr.vad import VoiceActivity
+    from riva_speech.audio.features import LogMel, Samples
     from riva_speech.batching import BatchLimits
 
 _NO_ENDPOINTING = EndpointingConfig(stop_history=0)
-
-
-@dataclass(frozen=True)
-class OfflineRecognizer:
-    """Recognises whole utterances. Holds no state of any of them; safe to share."""
-
-    config: PipelineConfig
-    log_mel: LogMel
-    acoustic: OfflineAcousticModel
-    decoding: Decoding
-    results: ResultBuilder
-    activity: VoiceActivity | None = None
-
-    def recognize(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Result:
-        """Recognise mono float32 samples at the model's rate, in [-1, 1].
-
-        Only beam decoders have more than one reading. Endpointing cuts nothing here.
-        """
-        utterance = self.start(samples, options)
-        for window in utterance.windows():
-            utterance.take(self.acoustic(window))
-        return utterance.finish(options)
-
-    def start(self, samples: Samples, options: RequestOptions = NOTHING_ASKED) -> Utterance:
-        """Compute the features of samples as ``recognize`` takes them."""
-        if gate := _gate(self.activity, options):
-            samples = np.concatenate([gate.push(samples), gate.end()])
-        return Utterance(self, self.log_mel(samples), len(samples))
-
-    def log_probs(self, features: Features) -> LogProbs:
-        """Encode features, [n_mels, frames], as ``recognize`` does."""
-        utterance = Utterance(self, features, 0)
-        for window in utterance.windows():
-            utterance.take(self.acoustic(window))
-        return utterance.log_probs()
-
-    def run(self, windows: Sequence[Features]) -> list[LogProbs]:
-        """Encode windows of several utterances."""
-        return self.acoustic.encode(windows)
-
-    def kind(self, window: Features) -> Hashable:
-        """Return what windows have in common that may share a run."""
-        padding = self.acoustic.padding
-        return padding.kind(window.shape[1]) if padding else None
-
-    def learn_to_join(self) -> None:
-        """Find out how windows share a run of the model."""
-        acoustic = self.config.acoustic
-        self.acoustic.learn_to_join(acoustic.stride, acoustic.features.n_mels)
-
-    def limits(self, limits: BatchLimits) -> BatchLimits:
-        """Return the limits of runs: together, windows are no longer than the longest may be."""
-        most = limits.max_batch if self.acoustic.padding else 1
-        return replace(limits, max_batch=most, max_cost=1.0)
-
-    def cost(self, window: Features) -> float:
-        """Return the length of a window as a share of the longest that there may be."""
-        longest = self.frames(
-            self.config.left_padding_size + self.config.chunk_size + self.config.right_padding_size
-        )
-        return window.shape[1] / max(1, longest)
-
-    @property
-    def stride(self) -> int:
-        """Feature frames an encoder step."""
-        return self.config.acoustic.stride
-
-    def frames(self, seconds: float) -> int:
-        """Return a duration as feature frames, rounded to whole encoder steps."""
-        steps = round(1000 * seconds / self.config.acoustic.ms_per_timestep)
-        return steps * self.stride
-
-
-def _gate(activity: VoiceActivity | None, options: RequestOptions) -> Gate | None:
-    return activity.gate(options.vad, tells=options.vad_probabilities) if activity else None
-
-
-class Utterance:
-    """One whole utterance on its way to words.
-
-    Attention over an hour would take more memory than any machine has, so what is longer than a
-    chunk is encoded in windows with some context on both sides, whose steps are then cut off.
-    """
-
-    def __init__(self, recognizer: OfflineRecognizer, features: Features, samples: int) -> None:
-        self._recognizer = recognizer
-        self._features = features
-        self._samples = samples
-        self._chunk = recognizer.frames(recognizer.config.chunk_size)
-        self._before = recognizer.frames(recognizer.config.left_padding_size)
-        self._after = recognizer.frames(recognizer.config.right_padding_size)
-        self._encoded: list[LogProbs] = []
-
-    def windows(self) -> Iterator[Features]:
-        """Return what is to be encoded, each [n_mels, frames]; ``take`` takes the answers."""
-        total = self._features.shape[1]
-        if total <= self._chunk:
-            if total:
-                yield self._features
-            return
-        for begin in range(0, total, self._chunk):
-            first = begin - min(begin, self._before)
-            yield self._features[:, first : begin + self._chunk + self._after]
-
-    def take(self, steps: LogProbs) -> None:
-        """Take the steps of the next window, and cut its context off."""
-        begin = len(self._encoded) * self._chunk
-        total = self._features.shape[1]
-        if total > self._chunk:
-            stride = self._recognizer.stride
-            left = min(begin, self._before)
-            is_last = begin + self._chunk >= total
-            steps = steps[left // stride : None if is_last else (left + self._chunk) // stride]
-        self._encoded.append(steps)
-
-    def log_probs(self) -> LogProbs:
-        """Return the steps of all windows; there is at least one."""
-        return self._encoded[0] if len(self._encoded) == 1 else np.concatenate(self._encoded)
-
-    def finish(self, options: RequestOptions = NOTHING_ASKED) -> Result:
-        """Decode what was encoded."""
-        decoding = self._recognizer.decoding
-        decoder = decoding.start(options.boosts)
-        if self._encoded:
-            decoder.accept(read(decoding, decoder, self.log_probs()))
-        seconds = self._samples / self._recognizer.config.acoustic.features.sample_rate
-        return self._recognizer.results.build(
-            decoder.end(options.alternatives), options, is_final=True, audio_processed=seconds
-        )
 
 
 @dataclass(frozen=True)
@@ -250,7 +120,7 @@ class Stream:
     def __init__(self, recognizer: StreamingRecognizer, options: RequestOptions) -> None:
         self._recognizer = recognizer
         self._options = options
-        self._gate = _gate(recognizer.activity, options)
+        self._gate = gate_for(recognizer.activity, options)
         self._features = LogMelStream(recognizer.log_mel)
         self._state = recognizer.acoustic.start()
         self._decoder = recognizer.decoding.start(options.boosts)
