@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quickstart.backends.base import Backend, Exit, Model
-    from quickstart.client import Tls
+    from quickstart.client import Client, Tls
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 # What has taken long will take longer: asking less often then costs little and loads less.
 _PAUSE_PER_SECOND = 0.02
+# A server that talks and still loads: asking it over the connection that is there costs next to
+# nothing, so it is asked this often, so many seconds apart, before anything else is looked at.
+_ASKED_AT_ONCE, _MOMENT = 20, 0.01
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 _TOLD_EVERY = 15
@@ -139,6 +142,15 @@ def _lasting(detail: str, waited: float, timeout: float) -> str:
     return f"{detail} ({rounded} of {timeout:.0f} s)" if rounded else detail
 
 
+def _serves(server: Client) -> bool:
+    """Say whether a server calls itself ready, now or within a moment."""
+    for asked in range(_ASKED_AT_ONCE):
+        time.sleep(_MOMENT if asked else 0)
+        if server.serving(_QUICK):
+            return True
+    return False
+
+
 def _plain(name: str) -> str:
     """Return a model's name without what NVIDIA's server may add to it, or its repository."""
     return name.removesuffix("-asr-bls-ensemble")
@@ -168,7 +180,7 @@ class ServiceProbe:
 
         try:
             with client.connect(self.uri, self.tls) as server:
-                if not server.serving(_QUICK):
+                if not _serves(server):
                     return Check(ok=False, detail="the server loads its models")
                 listed = server.models(_QUICK)
         except NotReadyError:

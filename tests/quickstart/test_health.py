@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
-from quickstart import health
+from quickstart import client, health
 from quickstart.backends.base import Exit
 from quickstart.health import Check, Exited, Ready, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 YES, NO = Check(ok=True, detail="yes"), Check(ok=False, detail="no")
 VAIN = Check(ok=False, detail="vain", settled=True)
@@ -95,3 +102,43 @@ def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     health.wait(Script([(YES, NO, NO)]), 1.5, reports.append)
     assert reports[0] == "no"
     assert re.fullmatch(r"no \(\d+ of 2 s\)", reports[-1])
+
+
+@dataclass
+class Loading(grpc.GenericRpcHandler):  # type: ignore[misc] # untyped
+    """The health service of a server that still loads when it is asked the first times."""
+
+    left: int
+    asked: int = 0
+
+    def service(self, _: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._check)
+
+    def _check(self, _request: bytes, _context: Any) -> bytes:
+        self.asked += 1
+        return b"\x08\x01" if self.asked > self.left else b"\x08\x02"
+
+
+@contextmanager
+def told(loading: Loading) -> Iterator[client.Client]:
+    """Give a client of a server that has this health."""
+    with futures.ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, handlers=[loading])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with client.connect(f"127.0.0.1:{port}") as connected:
+                yield connected
+        finally:
+            server.stop(None).wait()
+
+
+def test_one_that_loads_is_asked_again_over_its_connection() -> None:
+    """That it is ready is known a moment later, and that it is not after a few."""
+    soon, never = Loading(3), Loading(10**6)
+    with told(soon) as server:
+        assert health._serves(server)
+    with told(never) as server:
+        assert not health._serves(server)
+    assert soon.asked == 4
+    assert never.asked == health._ASKED_AT_ONCE
