@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -93,7 +94,7 @@ def write_graph(
     with torch.inference_mode():
         torch.onnx.export(
             _Bare(module, names),
-            (*example, *weights.values()),
+            (*example, *map(_blank, weights.values())),
             path,
             input_names=[*interface.inputs, *names],
             output_names=interface.outputs,
@@ -103,6 +104,17 @@ def write_graph(
             dynamo=False,  # as NeMo's exporter
         )
     _complete(path, weights, to.weights)
+
+
+def _blank(weight: torch.Tensor) -> torch.Tensor:
+    """Return a tensor like a weight that takes no memory: of zeros which nobody writes.
+
+    Of what is an input the tracer keeps no value, and to compute with a checkpoint's own would
+    bring all of them into memory at once.
+    """
+    if weight.device.type != "cpu":
+        return weight
+    return torch.from_numpy(np.zeros(weight.shape, weight.new_empty(0).numpy().dtype))
 
 
 def _complete(path: Path, parameters: Mapping[str, torch.Tensor], weights: SharedWeights) -> None:
