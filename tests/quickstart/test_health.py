@@ -99,9 +99,9 @@ def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not change is said again every so often, with how long it has lasted."""
     monkeypatch.setattr(health, "_TOLD_EVERY", 1)
     reports: list[str] = []
-    health.wait(Script([(YES, NO, NO)]), 1.5, reports.append)
+    health.wait(Script([(YES, NO, NO)]), 4.5, reports.append)
     assert reports[0] == "no"
-    assert re.fullmatch(r"no \(\d+ of 2 s\)", reports[-1])
+    assert re.fullmatch(r"no \(\d+ of 4 s\)", reports[-1])
 
 
 @dataclass
@@ -133,8 +133,11 @@ def told(loading: Loading) -> Iterator[client.Client]:
             server.stop(None).wait()
 
 
-def test_one_that_loads_is_asked_again_over_its_connection() -> None:
+def test_one_that_loads_is_asked_again_over_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """That it is ready is known a moment later, and that it is not after a few."""
+    monkeypatch.setattr(health, "_QUICK", 100)
     soon, never = Loading(3), Loading(10**6)
     with told(soon) as server:
         assert health._serves(server)
