@@ -28,6 +28,7 @@ from riva_speech.server.http import HttpServer, Paths
 from riva_speech.server.http_messages import Answer, Head
 from riva_speech.server.metrics import Metrics
 from support.audio import babble, wav
+from support.client import hold_a_stream
 from support.ports import free_port
 from support.programs import MODULES, deploying, run, serving
 
@@ -113,7 +114,7 @@ def test_what_is_not_there_is_told(server: Running) -> None:
 def test_a_server_that_drains_is_live_and_not_ready(tiny_repository: Path) -> None:
     """From SIGTERM until the last stream has ended, ready answers 503 with the state."""
     with started(tiny_repository, "--drain_timeout=100") as running:
-        call = hold_a_stream(running.asr)
+        call = hold_a_stream(running.asr, wav(SAMPLES))
         running.process.terminate()
         seen = eventually(lambda: running.ask("/v1/health/ready")[0] == 503)
         answers = running.ask("/v1/health/ready"), running.ask("/v1/health/live")
@@ -130,7 +131,7 @@ def test_all_that_runs_has_one_time_to_end(tiny_repository: Path) -> None:
         socket_address = f"ws://127.0.0.1:{running.port}/v1/realtime?intent=transcription"
         with connect(socket_address, open_timeout=60) as held:
             held.recv(60)
-            call = hold_a_stream(running.asr)
+            call = hold_a_stream(running.asr, wav(SAMPLES))
             running.process.terminate()
             assert eventually(lambda: running.ask("/v1/health/ready")[0] == 503)
             with connect(socket_address, open_timeout=60) as late:
@@ -171,20 +172,6 @@ def test_a_body_that_does_not_come_is_told() -> None:
 
     assert told.startswith(b"HTTP/1.1 408 ")
     assert b"a body comes within 0.2 s" in told
-
-
-def hold_a_stream(asr: riva.client.ASRService, seconds: float = 300) -> grpc.Call:
-    """Open a stream, see it answered once, and leave it open."""
-
-    def requests() -> Iterator[riva_asr_pb2.StreamingRecognizeRequest]:
-        streaming = riva_asr_pb2.StreamingRecognitionConfig(config=config())
-        yield riva_asr_pb2.StreamingRecognizeRequest(streaming_config=streaming)
-        yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=wav(SAMPLES))
-        time.sleep(seconds)
-
-    call = asr.stub.StreamingRecognize(requests())
-    next(call)
-    return call
 
 
 def eventually(check: Any, seconds: float = 180) -> bool:
@@ -310,7 +297,7 @@ def test_refused_and_active_streams_are_metrics(tiny_repository: Path) -> None:
     """A full server shows how many run and how many it has refused; so does its metrics port."""
     port = free_port()
     with started(tiny_repository, "--max_requests=1", f"--metrics_port={port}") as running:
-        call = hold_a_stream(running.asr)
+        call = hold_a_stream(running.asr, wav(SAMPLES))
         with pytest.raises(grpc.RpcError, match="limit of 1"):
             running.asr.offline_recognize(wav(SAMPLES), config())
         active = running.metric("riva_active_requests", method="StreamingRecognize")

@@ -19,11 +19,19 @@ from riva.client.proto import riva_asr_pb2, riva_audio_pb2
 
 from riva_speech.asr.pipeline import OFFLINE
 from support.audio import babble, flac, pcm16, wav
-from support.client import CHUNK, INVALID, config, cut, final_text, refusal, stream
+from support.client import (
+    CHUNK,
+    INVALID,
+    config,
+    cut,
+    final_text,
+    hold_a_stream,
+    refusal,
+    stream,
+)
 from support.programs import run, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from riva_speech.asr.loading import Recognizer
@@ -290,27 +298,13 @@ def test_a_full_server_refuses_at_once(tiny_repository: Path) -> None:
     """Above its limit a server answers RESOURCE_EXHAUSTED, and serves again once there is room."""
     with serving(tiny_repository, "--max_requests=1") as (uri, _):
         asr = riva.client.ASRService(riva.client.Auth(uri=uri))
-        held = hold_a_stream(asr, 300)
+        held = hold_a_stream(asr, wav(SAMPLES))
 
         code, text = refusal(lambda: asr.offline_recognize(wav(SAMPLES), config()))
         held.cancel()
 
         assert (code, "limit of 1" in text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         assert eventually(lambda: bool(asr.offline_recognize(wav(SAMPLES), config()).results))
-
-
-def hold_a_stream(asr: riva.client.ASRService, seconds: float) -> grpc.Call:
-    """Open a stream, see it answered once, and leave it open."""
-
-    def requests() -> Iterator[riva_asr_pb2.StreamingRecognizeRequest]:
-        streaming = riva_asr_pb2.StreamingRecognitionConfig(config=config())
-        yield riva_asr_pb2.StreamingRecognizeRequest(streaming_config=streaming)
-        yield riva_asr_pb2.StreamingRecognizeRequest(audio_content=wav(SAMPLES))
-        time.sleep(seconds)
-
-    call = asr.stub.StreamingRecognize(requests())
-    next(call)
-    return call
 
 
 def eventually(check: object, seconds: float = 180) -> bool:
@@ -327,7 +321,7 @@ def test_sigterm_lets_running_streams_end(tiny_repository: Path) -> None:
     """A server that is told to stop answers what has begun, then ends with 0."""
     with serving(tiny_repository, "--drain_timeout=100") as (uri, process):
         asr = riva.client.ASRService(riva.client.Auth(uri=uri))
-        call = hold_a_stream(asr, 3)
+        call = hold_a_stream(asr, wav(SAMPLES), 3)
 
         process.send_signal(signal.SIGTERM)
         responses = list(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -10,7 +11,7 @@ import riva.client
 from riva.client.proto import riva_asr_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CHUNK = 3200  # bytes: 100 ms of 16-bit samples at 16 kHz
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -38,6 +39,19 @@ def stream(
 ) -> list[Response]:
     """Stream pieces of audio and return every response."""
     return list(asr.streaming_response_generator(chunks, streaming_config(**values)))
+
+
+def hold_a_stream(asr: riva.client.ASRService, audio: bytes, seconds: float = 300) -> grpc.Call:
+    """Open a stream, see its audio answered, and leave it open."""
+
+    def requests() -> Iterator[Request]:
+        yield Request(streaming_config=riva_asr_pb2.StreamingRecognitionConfig(config=config()))
+        yield Request(audio_content=audio)
+        time.sleep(seconds)
+
+    call = asr.stub.StreamingRecognize(requests())
+    next(call)
+    return call
 
 
 def cut(data: bytes, size: int = CHUNK) -> list[bytes]:
