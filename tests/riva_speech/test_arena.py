@@ -134,6 +134,20 @@ def test_slots_are_given_on_while_others_are_used() -> None:
     assert arena.live == 0
 
 
+def test_runs_at_once_have_rows_of_their_own() -> None:
+    """What one run gathers is not written over by another; a later one uses its memory again."""
+    arena = Arena(ROWS)
+    one, other = arena.take(), arena.take()
+    arena.scatter([one, other], {"caches": np.ones((2, 2, 3)), "length": np.array([1, 2])})
+
+    with arena.using([one]) as first, arena.using([other]) as second:
+        assert (first["length"].tolist(), second["length"].tolist()) == ([1], [2])
+        assert not np.shares_memory(first["caches"], second["caches"])
+    with arena.using([other]) as again:
+        assert any(np.shares_memory(again["caches"], rows["caches"]) for rows in (first, second))
+        assert again["length"].tolist() == [2]
+
+
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:
     """Streams that are finished, dropped, or fail with a step under way all leave no slot."""
     before = streaming.live_streams()

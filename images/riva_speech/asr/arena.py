@@ -149,19 +149,18 @@ class Arena:
                 raise FreedSlotError("the stream has ended")
             places = {(slot.block, slot.index) for slot in slots}
             self._busy |= places
-        room = self._room(len(slots))
+            room = self._rooms.pop() if self._rooms else None
         try:
+            if room is None or room.size < len(slots):
+                # One that is too small is let go.
+                room = _Room(self._rows, len(slots))
             yield self._gather(slots, room)
         finally:
-            self._rooms.append(room)
             with self._lock:
+                if room is not None:
+                    self._rooms.append(room)
                 self._busy -= places
                 self._settle()
-
-    def _room(self, count: int) -> _Room:
-        """Return a room for so many streams; one that is too small is let go."""
-        room = self._rooms.pop() if self._rooms else None
-        return room if room and room.size >= count else _Room(self._rows, count)
 
     def give_back(self, block: int, index: int) -> None:
         """Free a slot; for ``Slot`` alone.
