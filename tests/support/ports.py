@@ -16,10 +16,11 @@ def free_port() -> int:
 
     The kernel gives the ports of one range to whoever connects to anything, and to whoever lets it
     choose where to listen: a free one of these may be taken a moment later. This one is none of
-    them, and was not returned before.
+    them, unless they are all there are, and was not returned before.
     """
     first, last = map(int, _KERNELS.read_text().split())
-    ours = [*range(_LOWEST, first), *range(last + 1, _HIGHEST + 1)]
+    others = [*range(_LOWEST, first), *range(last + 1, _HIGHEST + 1)]
+    ours = others or range(_LOWEST, _HIGHEST + 1)
     while True:
         port = secrets.choice(ours)
         if port not in _given and _is_free(port):
