@@ -23,8 +23,8 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
 # What has taken long will take longer: asking less often then costs little and loads less.
 _PAUSE_PER_SECOND = 0.02
 # A server that talks and still loads: asking it over the connection that is there costs next to
-# nothing, so it is asked this often, so many seconds apart, before anything else is looked at.
-_ASKED_AT_ONCE, _MOMENT = 20, 0.01
+# nothing, so it is asked again, so many seconds apart and for so many, before anything else is.
+_MOMENT, _ASKED_FOR = 0.01, 0.25
 _QUICK, _THOROUGH = 5.0, 20.0
 _SETTLED_AFTER = 3
 _TOLD_EVERY = 15
@@ -144,11 +144,10 @@ def _lasting(detail: str, waited: float, timeout: float) -> str:
 
 def _serves(server: Client) -> bool:
     """Say whether a server calls itself ready, now or within a moment."""
-    for asked in range(_ASKED_AT_ONCE):
-        time.sleep(_MOMENT if asked else 0)
-        if server.serving(_QUICK):
-            return True
-    return False
+    until = time.monotonic() + _ASKED_FOR
+    while not (serves := server.serving(_QUICK)) and time.monotonic() < until:
+        time.sleep(_MOMENT)
+    return serves
 
 
 def _plain(name: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.ports import free_port
+from support.ports import ENOUGH, free_port
 
 # Only the collector finds the socket: it is in a cycle.
 LEAKY = """
@@ -47,11 +47,12 @@ def test_what_a_module_leaves_open_is_told_there(tmp_path: Path) -> None:
 
 
 def test_a_free_port_is_given_to_nobody_else() -> None:
-    """Neither by the kernel, where that leaves any, nor a second time."""
+    """Neither by the kernel, where that leaves enough, nor a second time."""
     text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
     first, last = map(int, text.split())
 
     ports = [free_port() for _ in range(100)]
 
     assert len(set(ports)) == len(ports)
-    assert first <= 10_000 or not [port for port in ports if first <= port <= last]
+    if first >= 10_000 + ENOUGH:
+        assert not [port for port in ports if first <= port <= last]

@@ -424,6 +424,25 @@ def test_the_official_variable_names_the_http_port(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
+    ("given", "runs", "threads"),
+    [
+        (["--threads=1"], 1, 1),
+        (["--threads=2"], 2, 1),
+        (["--threads=8"], 2, 7),
+        (["--threads=8", "--parallel_runs=1"], 1, 8),
+        (["--threads=2", "--parallel_runs=5"], 2, 1),
+        (["--threads=8", "--triton-uri=localhost:8001"], 1, 8),
+    ],
+)
+def test_runs_share_the_threads(given: list[str], runs: int, threads: int) -> None:
+    """All of a model's runs together compute with as many as were given."""
+    chosen = parse(given)
+
+    assert (chosen.limits.runs, chosen.threads_a_run) == (runs, threads)
+    assert runs - 1 + threads == int(given[0].partition("=")[2])
+
+
+@pytest.mark.parametrize(
     "option",
     [
         "--max-message=0",

@@ -303,14 +303,17 @@ class Server(ThreadingHTTPServer):
             made = ngc.certificates
             self.context.load_cert_chain(made.certificate, made.key)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count a client before its thread has its turn."""
+        self.ngc.clients.add((self.name, client_address))
+        super().process_request(request, client_address)
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection."""
-        clients = self.ngc.clients
-        clients.add(client_address)
         try:
             self._serve(request, client_address)
         finally:
-            clients.discard(client_address)
+            self.ngc.clients.discard((self.name, client_address))
 
     def _serve(self, request: Any, client_address: Any) -> None:
         """Shake hands in the thread of the connection, so that nobody keeps others waiting."""

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 _LOWEST, _HIGHEST = 10_000, 65_535
+ENOUGH = 5000
 _KERNELS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _given: set[int] = set()
 
@@ -16,11 +17,11 @@ def free_port() -> int:
 
     The kernel gives the ports of one range to whoever connects to anything, and to whoever lets it
     choose where to listen: a free one of these may be taken a moment later. This one is none of
-    them, unless they are all there are, and was not returned before.
+    them, unless they leave too few, and was not returned before.
     """
     first, last = map(int, _KERNELS.read_text().split())
     others = [*range(_LOWEST, first), *range(last + 1, _HIGHEST + 1)]
-    ours = others or range(_LOWEST, _HIGHEST + 1)
+    ours = others if len(others) >= ENOUGH else range(_LOWEST, _HIGHEST + 1)
     while True:
         port = secrets.choice(ours)
         if port not in _given and _is_free(port):

@@ -78,9 +78,12 @@ class OfflineRecognizer:
         self.acoustic.learn_to_join(acoustic.stride, acoustic.features.n_mels)
 
     def limits(self, limits: BatchLimits) -> BatchLimits:
-        """Return the limits of runs: together, windows are no longer than the longest may be."""
+        """Return the limits of runs: windows of all runs together are as long as one may be.
+
+        One that alone is longer than its run's share has a run of its own.
+        """
         most = limits.max_batch if self.acoustic.padding else 1
-        return replace(limits, max_batch=most, max_cost=1.0)
+        return replace(limits, max_batch=most, max_cost=1.0 / limits.runs)
 
     def cost(self, window: Features) -> float:
         """Return the length of a window as a share of the longest that there may be."""

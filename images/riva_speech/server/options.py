@@ -68,8 +68,12 @@ class ServerOptions:
 
     @property
     def threads_a_run(self) -> int:
-        """Threads for one run of a model."""
-        return max(1, self._threads // self._runs)
+        """Threads for one run of a model.
+
+        ONNX Runtime has one pool for all runs of a session, to which each adds the thread it is
+        called from: together they compute with ``threads``.
+        """
+        return max(1, self._threads - self._runs + 1)
 
     @property
     def _threads(self) -> int:
@@ -78,9 +82,9 @@ class ServerOptions:
     @property
     def _runs(self) -> int:
         """Two, where there is a thread for each: one of them computes while one is prepared."""
-        if self.parallel_runs or self.triton_uri:
+        if self.triton_uri:
             return self.parallel_runs or 1
-        return min(2, self._threads)
+        return min(self.parallel_runs or 2, self._threads)
 
     @property
     def host(self) -> str:

@@ -73,7 +73,7 @@ class Transcriptions:
         config = riva_asr_pb2.RecognitionConfig(
             language_code=texts["language"], model=texts["model"]
         )
-        request = riva_asr_pb2.RecognizeRequest(config=config, audio=form["file"])
+        request = riva_asr_pb2.RecognizeRequest(config=config, audio=form.pop("file"))
         response = await body.while_there(self._service.recognize(_METHOD, request))
         best = [one.alternatives[0].transcript for one in response.results if one.alternatives]
         text = "".join(best).strip()

@@ -12,6 +12,7 @@ from quickstart.backends.base import parse_report
 from quickstart.backends.docker.starting import start
 from quickstart.backends.docker.verdicts import after_its_end, ending
 from quickstart.backends.engine.containers import GLANCE
+from quickstart.backends.engine.words import PATIENCE, is_late
 from quickstart.backends.judge import judge
 from quickstart.backends.watching import Watch
 from quickstart.errors import NotReadyError, from_exit_code
@@ -63,9 +64,10 @@ class Deploy:
         try:
             start(engine, container, report)
             yield container
-        except NotReadyError:
+        except NotReadyError as error:
             # An engine that has just stopped answering will not remove it either.
-            with suppress(NotReadyError), engine.within(GLANCE):
+            patience = GLANCE if is_late(error) else PATIENCE
+            with suppress(NotReadyError), engine.within(patience):
                 engine.remove(container)
             raise
         except BaseException:

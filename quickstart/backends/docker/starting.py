@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from quickstart.backends.engine.words import is_late
 from quickstart.errors import NotReadyError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def start(engine: Engine, container: str, report: Callable[[str], None]) -> None
     if asking.is_alive():
         report(f"{_stuck(engine, container)}; waiting for it up to {LIMIT} s")
         asking.join()
-    if failures and isinstance(failures[0], NotReadyError):
+    if failures and isinstance(failures[0], NotReadyError) and is_late(failures[0]):
         hint = "look at `journalctl -u docker`: the container's runtime, or a hook of it, hangs"
         message = f"the engine has not answered a start for {LIMIT} s"
         raise NotReadyError(f"{message}: {_stuck(engine, container)}", hint)

@@ -40,6 +40,7 @@ _REFUSED = {
     "TDT model",
 }
 _FUSION = "language models for RNN-T and TDT are not in this version"
+_NO_WORDS = "RNN-T and TDT choose among tokens, not among words"
 _WITHOUT_FUSION = (
     "leave the option out: requests may boost phrases, and a CTC model, or a hybrid's CTC head, "
     "takes a language model by flashlight"
@@ -183,7 +184,8 @@ def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
 def _check(options: argparse.Namespace, head: str) -> None:
     given = [name for name in _FILES if getattr(options, name)]
     if given and head != "ctc":
-        raise UnsupportedError(f"--{given[0]}: {_FUSION}", hint=_WITHOUT_FUSION)
+        reason = _FUSION if "language_model" in given[0] else _NO_WORDS
+        raise UnsupportedError(f"--{given[0]}: {reason}", hint=_WITHOUT_FUSION)
     if options.decoder_type != "flashlight":
         if given:
             raise UsageError(f"--{given[0]} needs --decoder_type=flashlight")
