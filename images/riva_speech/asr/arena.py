@@ -80,8 +80,8 @@ class Slot:
 class Arena:
     """Rows of zeros for new streams, in blocks that are made when needed and freed when empty.
 
-    Slots may be taken and dropped from any thread; ``gather`` and ``scatter`` belong to a thread
-    that is ``using`` the slots. Runs at the same time are of different slots.
+    Slots may be taken and dropped from any thread; ``scatter`` belongs to a thread that is
+    ``using`` the slots. Runs at the same time are of different slots.
     """
 
     def __init__(self, rows: Mapping[str, Row], block_slots: int = _BLOCK_SLOTS) -> None:
@@ -139,7 +139,8 @@ class Arena:
 
         A stream may end while its step is computed. What it gives back meanwhile is free only
         after the run: else that would write into what is another stream's by then. The rows are
-        as ``gather`` gives them, and the run's only as long as it lasts.
+        copies, [slots, ...] under each name, the oldest first, and the run's only as long as it
+        lasts.
 
         Raises:
             FreedSlotError: One of them is free already.
@@ -174,10 +175,6 @@ class Arena:
                 self._settle()
             finally:
                 self._lock.release()
-
-    def gather(self, slots: Sequence[Slot]) -> dict[str, NDArray[Any]]:
-        """Return copies of the slots' rows, [slots, ...] under each name, the oldest first."""
-        return self._gather(slots, _Room(self._rows, len(slots)))
 
     def _gather(self, slots: Sequence[Slot], room: _Room) -> dict[str, NDArray[Any]]:
         rows = room.of(len(slots))

@@ -18,7 +18,7 @@ from riva_speech.asr.decoder_config import (
 )
 from riva_speech.errors import ArtifactMissingError, UnsupportedError, UsageError
 from riva_speech.servicemaker.families import ctc
-from riva_speech.servicemaker.pipelines.effects import add_refused, only
+from riva_speech.servicemaker.pipelines.effects import add_refused, exactly, only
 from riva_speech.servicemaker.pipelines.official import BATCH_SIZES
 from riva_speech.text.lexicon import Lexicon
 from riva_speech.text.spelling import Speller
@@ -131,7 +131,7 @@ def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bo
     for name in BATCH_SIZES:
         parser.add_argument(
             f"--flashlight_decoder.{name}",
-            type=_one(_ALONE),
+            type=exactly(1, _ALONE),
             default=1,
             metavar="1",
             help=f"{only('1', _ALONE)} (default: %(default)s)",
@@ -144,16 +144,6 @@ def _decoder_type(text: str) -> str:
     if text not in DECODERS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(DECODERS)}")
     return text
-
-
-def _one(reason: str) -> Callable[[str], int]:
-    def check(text: str) -> int:
-        """Return 1, or raise ArgumentTypeError."""
-        if text != "1":
-            raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
-        return 1
-
-    return check
 
 
 def configure(options: argparse.Namespace, head: str) -> DecoderConfig:

@@ -9,6 +9,10 @@ from __future__ import annotations
 import argparse
 import re
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Effect(Enum):
@@ -36,6 +40,17 @@ def refused(reason: str) -> str:
 def only(value: str, reason: str) -> str:
     """Return the help text of an option that may be given with one value."""
     return f"{value} only: {reason}"
+
+
+def exactly(number: int, reason: str) -> Callable[[str], int]:
+    """Return what reads an option that may be this number only, and tells why of any other."""
+
+    def read(text: str) -> int:
+        if text != str(number):
+            raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
+        return number
+
+    return read
 
 
 def only_value(text: str) -> str:

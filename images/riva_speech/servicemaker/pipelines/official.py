@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import DamagedArchiveError, UsageError
 from riva_speech.servicemaker import batches
-from riva_speech.servicemaker.pipelines.effects import add_refused, no_effect, only
+from riva_speech.servicemaker.pipelines.effects import add_refused, exactly, no_effect, only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def _add_features(parser: argparse.ArgumentParser, boolean: Callable[[str], bool
     )
     parser.add_argument(
         "--featurizer.precalc_norm_time_steps",
-        type=_zero,
+        type=exactly(0, _NO_STATISTICS),
         metavar="0",
         help=f"{only('0', _NO_STATISTICS)} (default: 0)",
     )
@@ -159,12 +159,6 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return int(text)
-
-
-def _zero(text: str) -> int:
-    if text != "0":
-        raise argparse.ArgumentTypeError(f"{text} is not supported: {_NO_STATISTICS}")
-    return 0
 
 
 def check(options: argparse.Namespace, head: str) -> None:
