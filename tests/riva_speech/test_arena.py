@@ -82,20 +82,25 @@ def test_a_slot_holds_what_was_put_there(actions: list[int]) -> None:
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 2))
 def test_what_is_appended_pushes_out_the_oldest(counts: list[int], axis: int) -> None:
-    """A row that is appended to holds its newest entries, in order, along any axis."""
-    shape = (4, 4, 4)
+    """A row that is appended to holds its newest entries, in order, along any axis.
+
+    It has room to move on in along the last, and along the first none.
+    """
+    shape = (8, 8, 8)
     arena = Arena({"heard": Row(shape, np.float32, append_axis=axis)})
     slots = [arena.take(), arena.take()]
     history = np.zeros((2, *shape), np.float32)
 
     for number, count in enumerate(counts):
-        size = tuple(count if one == axis else 4 for one in range(3))
+        size = tuple(count if one == axis else 8 for one in range(3))
         added = np.random.default_rng(number).normal(size=(2, *size)).astype(np.float32)
         arena.scatter(slots, {"heard": added})
         history = np.concatenate([history, added], axis=axis + 1)
 
-    newest = np.take(history, range(-4, 0), axis=axis + 1)
+    newest = np.take(history, range(-8, 0), axis=axis + 1)
     np.testing.assert_array_equal(rows_of(arena, slots)["heard"], newest)
+    for slot, alone in zip(slots, newest, strict=True):
+        np.testing.assert_array_equal(rows_of(arena, [slot])["heard"], [alone])
 
 
 def test_an_arena_grows_and_shrinks_in_blocks() -> None:
@@ -143,15 +148,28 @@ def test_slots_are_given_on_while_others_are_used() -> None:
 def test_runs_at_once_have_rows_of_their_own() -> None:
     """What one run gathers is not written over by another; a later one uses its memory again."""
     arena = Arena(ROWS)
-    one, other = arena.take(), arena.take()
-    arena.scatter([one, other], {"caches": np.ones((2, 2, 3)), "length": np.array([1, 2])})
+    slots = [arena.take() for _ in range(4)]
+    arena.scatter(slots, {"caches": np.ones((4, 2, 3)), "length": np.arange(4)})
 
-    with arena.using([one]) as first, arena.using([other]) as second:
-        assert (first["length"].tolist(), second["length"].tolist()) == ([1], [2])
+    with arena.using(slots[:2]) as first, arena.using(slots[2:]) as second:
+        assert (first["length"].tolist(), second["length"].tolist()) == ([0, 1], [2, 3])
         assert not np.shares_memory(first["caches"], second["caches"])
-    with arena.using([other]) as again:
+    with arena.using(slots[1:3]) as again:
         assert any(np.shares_memory(again["caches"], rows["caches"]) for rows in (first, second))
-        assert again["length"].tolist() == [2]
+        assert again["length"].tolist() == [1, 2]
+
+
+def test_a_run_of_one_stream_reads_its_rows_where_they_lie() -> None:
+    """Nothing is copied for it: two runs of one slot see the same memory, in one piece."""
+    arena = Arena({"heard": Row((3, 100, 4), np.float32, append_axis=1)})
+    slot = arena.take()
+    arena.scatter([slot], {"heard": np.ones((1, 3, 2, 4), np.float32)})
+
+    with arena.using([slot]) as first:
+        pass
+    with arena.using([slot]) as second:
+        assert np.shares_memory(first["heard"], second["heard"])
+        assert second["heard"].flags.c_contiguous
 
 
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:

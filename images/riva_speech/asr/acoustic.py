@@ -58,11 +58,17 @@ class OfflineAcousticModel:
         return steps_first(self._session.run({"audio_signal": batch, "length": length}))
 
 
-def joined(signals: Sequence[Features], frames: int) -> Features:
-    """Return signals, each [n_mels, at most ``frames``], as one batch, filled up with zeros."""
-    batch = np.zeros((len(signals), signals[0].shape[0], frames), np.float32)
+def joined(signals: Sequence[Features], frames: int, before: Features | None = None) -> Features:
+    """Return signals, each [n_mels, at most ``frames``], as one batch, filled up with zeros.
+
+    What comes ``before`` each, [batch, n_mels, t], is put there.
+    """
+    begin = 0 if before is None else before.shape[2]
+    batch = np.zeros((len(signals), signals[0].shape[0], begin + frames), np.float32)
+    if before is not None:
+        batch[:, :, :begin] = before
     for row, signal in zip(batch, signals, strict=True):
-        row[:, : signal.shape[1]] = signal
+        row[:, begin : begin + signal.shape[1]] = signal
     return batch
 
 

@@ -2,12 +2,14 @@
 
 A cache-aware model has some numbers to keep of a stream from one step to the next. An ``Arena``
 keeps them for all streams in arrays whose first dimension is the stream's slot: a run takes the
-rows of its streams out, and puts what follows them back. So a stream costs its rows and no more.
+rows of its streams out, and puts what follows them back. So a stream costs its rows and little
+more; and a run of one stream alone is given the rows where they lie.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 _BLOCK_SLOTS = 16
+# A row that is appended to has so large a part of its size in memory behind it, to move on into.
+_MARGIN_PART = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class Row:
     append_axis: int | None = None
     is_split: bool = False
 
+    @property
+    def size(self) -> int:
+        """How many numbers a row has."""
+        return math.prod(self.shape)
+
+    @property
+    def margin(self) -> int:
+        """How many numbers of memory lie behind it."""
+        return 0 if self.append_axis is None else self.size // _MARGIN_PART
+
     def room(self, count: int) -> NDArray[Any]:
         """Return memory for some rows, [count, *shape]."""
         if not self.is_split:
@@ -55,7 +69,7 @@ class FreedSlotError(Exception):
 class Slot:
     """A stream's place. It is free again once it is freed, or nothing refers to it."""
 
-    __slots__ = ("_arena", "begins", "block", "index", "is_free")
+    __slots__ = ("_arena", "block", "index", "is_free", "offsets")
 
     def __init__(self, arena: Arena, block: int, index: int) -> None:
         """Take a place that the arena has chosen."""
@@ -63,8 +77,8 @@ class Slot:
         self.block = block
         self.index = index
         self.is_free = False
-        # Where the oldest entry of each row that is appended to lies: such rows are rings.
-        self.begins: dict[str, int] = {}
+        # How far each row that is appended to has moved on in its memory.
+        self.offsets: dict[str, int] = {}
 
     def free(self) -> None:
         """Give the place back; once is enough, and more do no harm."""
@@ -103,9 +117,7 @@ class Arena:
     @property
     def row_bytes(self) -> int:
         """What one stream's rows take."""
-        return sum(
-            int(np.prod(row.shape)) * np.dtype(row.dtype).itemsize for row in self._rows.values()
-        )
+        return sum(row.size * np.dtype(row.dtype).itemsize for row in self._rows.values())
 
     @property
     def live(self) -> int:
@@ -138,9 +150,9 @@ class Arena:
         """Keep slots from being given to others while a run uses them; give their rows.
 
         A stream may end while its step is computed. What it gives back meanwhile is free only
-        after the run: else that would write into what is another stream's by then. The rows are
-        copies, [slots, ...] under each name, the oldest first, and the run's only as long as it
-        lasts.
+        after the run: else that would write into what is another stream's by then. The rows,
+        [slots, ...] under each name, the oldest first, are the run's as long as it lasts, and to be
+        read only: those of one slot are the stream's own memory, those of several are copies.
 
         Raises:
             FreedSlotError: One of them is free already.
@@ -150,18 +162,30 @@ class Arena:
                 raise FreedSlotError("the stream has ended")
             places = {(slot.block, slot.index) for slot in slots}
             self._busy |= places
-            room = self._rooms.pop() if self._rooms else None
         try:
-            if room is None or room.size < len(slots):
-                # One that is too small is let go.
-                room = _Room(self._rows, len(slots))
-            yield self._gather(slots, room)
+            if len(slots) == 1:
+                yield {name: self._row(slots[0], name)[np.newaxis] for name in self._rows}
+            else:
+                with self._room(len(slots)) as room:
+                    yield self._gather(slots, room)
         finally:
             with self._lock:
-                if room is not None:
-                    self._rooms.append(room)
                 self._busy -= places
                 self._settle()
+
+    @contextmanager
+    def _room(self, count: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Give memory for the rows of so many slots, which is kept for another run."""
+        with self._lock:
+            room = self._rooms.pop() if self._rooms else None
+        if room is None or room.size < count:
+            # One that is too small is let go.
+            room = _Room(self._rows, count)
+        try:
+            yield room.of(count)
+        finally:
+            with self._lock:
+                self._rooms.append(room)
 
     def give_back(self, block: int, index: int) -> None:
         """Free a slot; for ``Slot`` alone.
@@ -176,12 +200,12 @@ class Arena:
             finally:
                 self._lock.release()
 
-    def _gather(self, slots: Sequence[Slot], room: _Room) -> dict[str, NDArray[Any]]:
-        rows = room.of(len(slots))
-        for name, row in self._rows.items():
+    def _gather(
+        self, slots: Sequence[Slot], rows: dict[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        for name, gathered in rows.items():
             for place, slot in enumerate(slots):
-                ring, begin = self._row(slot, name), slot.begins.get(name, 0)
-                _unroll(ring, begin, row.append_axis, rows[name][place, ...])
+                gathered[place] = self._row(slot, name)
         return rows
 
     def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
@@ -189,21 +213,47 @@ class Arena:
         for name, row in self._rows.items():
             for slot, value in zip(slots, values[name], strict=True):
                 if row.append_axis is None:
-                    self._blocks[slot.block][name][slot.index] = value
+                    self._row(slot, name)[...] = value
                 else:
-                    begin = slot.begins.get(name, 0)
-                    ring = self._row(slot, name)
-                    slot.begins[name] = _append(ring, begin, row.append_axis, value)
+                    self._append(slot, name, row.append_axis, value)
+
+    def _append(self, slot: Slot, name: str, axis: int, added: NDArray[Any]) -> None:
+        """Put something behind a row, which pushes out as much of the oldest.
+
+        Nothing moves but the place where the row begins: by what is added, so that every entry
+        that stays is found where the one before it was. What is pushed out makes room, between two
+        that lie one behind the other, for what is added to the first of them.
+        """
+        kept = self._rows[name].shape[axis]
+        count = min(added.shape[axis], kept)
+        if not count:
+            return
+        if count < kept:
+            self._move_on(slot, name, count * math.prod(added.shape[axis + 1 :]))
+        newest = (*(slice(None),) * axis, slice(-count, None))
+        self._row(slot, name)[newest] = added[newest]
+
+    def _move_on(self, slot: Slot, name: str, step: int) -> None:
+        """Let a row begin later in its memory, or there anew where that is at its end."""
+        row, memory = self._rows[name], self._blocks[slot.block][name][slot.index]
+        offset = slot.offsets.get(name, 0) + step
+        if offset > row.margin:
+            left = row.size - step
+            memory[:left] = memory[offset : offset + left].copy()
+            offset = 0
+        slot.offsets[name] = offset
 
     def _row(self, slot: Slot, name: str) -> NDArray[Any]:
-        row: NDArray[Any] = self._blocks[slot.block][name][slot.index, ...]
-        return row
+        """Return a view of a row, the oldest first."""
+        row, offset = self._rows[name], slot.offsets.get(name, 0)
+        memory: NDArray[Any] = self._blocks[slot.block][name][slot.index]
+        return memory[offset : offset + row.size].reshape(row.shape)
 
     def _grow(self) -> None:
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
         # Zeros that nobody has written to take no memory yet, and no time.
         self._blocks[number] = {
-            name: np.zeros((self._block_slots, *row.shape), row.dtype)
+            name: np.zeros((self._block_slots, row.size + row.margin), row.dtype)
             for name, row in self._rows.items()
         }
         self._live[number] = 0
@@ -240,23 +290,3 @@ class _Room:
     def of(self, count: int) -> dict[str, NDArray[Any]]:
         """Return room for the rows of so many streams, [count, ...] under each name."""
         return {name: array[:count] for name, array in self._arrays.items()}
-
-
-def _unroll(ring: NDArray[Any], begin: int, axis: int | None, target: NDArray[Any]) -> None:
-    """Copy a ring whose oldest entry lies at ``begin`` along an axis, the oldest first."""
-    if axis is None or not begin:
-        target[...] = ring
-        return
-    source, ordered = np.moveaxis(ring, axis, 0), np.moveaxis(target, axis, 0)
-    ordered[: len(source) - begin] = source[begin:]
-    ordered[len(source) - begin :] = source[:begin]
-
-
-def _append(ring: NDArray[Any], begin: int, axis: int, added: NDArray[Any]) -> int:
-    """Write over a ring's oldest entries along an axis; return where the oldest lies then."""
-    target, source = np.moveaxis(ring, axis, 0), np.moveaxis(added, axis, 0)
-    source = source[-len(target) :]
-    first = min(len(source), len(target) - begin)
-    target[begin : begin + first] = source[:first]
-    target[: len(source) - first] = source[first:]
-    return (begin + len(source)) % len(target)

@@ -125,11 +125,9 @@ class StreamingAcousticModel:
 
         A last, short chunk is filled up: the graph always sees one shape.
         """
-        signal = joined(chunks, self.wanted_frames(states[0]))
-        lengths = np.array([chunk.shape[1] for chunk in chunks], np.int64)
-        if not states[0].began:
-            return signal, lengths
-        return np.concatenate([history, signal], axis=2), lengths + history.shape[2]
+        before, known = (history, history.shape[2]) if states[0].began else (None, 0)
+        signal = joined(chunks, self.wanted_frames(states[0]), before)
+        return signal, np.array([known + chunk.shape[1] for chunk in chunks], np.int64)
 
     def _last_frames(self, signal: Features) -> Features:
         """Return what the next chunks look back to, behind zeros where there is not enough.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -44,7 +42,7 @@ class CacheConfig:
         """Return what these inputs are given of the caches of a batch, [batch, *shape]."""
         if not self.is_split:
             return {self.name: caches}
-        return dict(zip(self.inputs, np.moveaxis(caches, 1, 0), strict=True))
+        return dict(zip(self.inputs, caches.swapaxes(0, 1), strict=True))
 
 
 @dataclass(frozen=True)
