@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 BLANK = 3
 LETTERS = Vocabulary(("a", "b", "c"), VocabularyType.CHARACTER)
 PATHS = st.lists(st.integers(0, BLANK), max_size=40)
+# Of each kind a token that begins a word, one that goes on with it, and one without text.
+KINDS = (
+    Vocabulary((" ", "b", "<s>"), VocabularyType.CHARACTER),
+    Vocabulary(
+        ("\N{LOWER ONE EIGHTH BLOCK}a", "b", "\N{LOWER ONE EIGHTH BLOCK}"),
+        VocabularyType.SENTENCEPIECE,
+    ),
+    Vocabulary(("a", "##b", "<pad>"), VocabularyType.WORDPIECE),
+)
 
 
 def log_probs(path: list[int]) -> NDArray[np.float32]:
@@ -70,6 +79,26 @@ def test_pieces_decode_as_the_whole(path: list[int], cuts: list[int]) -> None:
     assert tokens.ids.tolist() == whole.ids.tolist()
     assert tokens.steps.tolist() == whole.steps.tolist()
     np.testing.assert_array_equal(tokens.probabilities, whole.probabilities)
+
+
+@given(PATHS, st.lists(st.integers(0, 40), max_size=5), st.sampled_from(KINDS))
+def test_words_are_read_on_as_they_are_read_whole(
+    path: list[int], cuts: list[int], vocabulary: Vocabulary
+) -> None:
+    """Whoever asks for the words after each piece ends with those of the whole, place for place.
+
+    So it is with the next utterance, which has none of the words before.
+    """
+    decoding, scores = GreedyDecoding(vocabulary), log_probs([*path, BLANK])
+    whole, decoder = decoding.start(), decoding.start()
+    whole.accept(read(decoding, whole, scores))
+    expected = whole.best()
+    for _ in range(2):
+        for piece in np.split(scores, sorted(min(cut, len(path)) for cut in cuts)):
+            decoder.accept(read(decoding, decoder, piece))
+            decoder.best()
+        (found,) = decoder.end()
+        assert (found.words, found.text) == (expected.words, expected.text)
 
 
 @given(st.lists(PATHS, min_size=1, max_size=5), st.integers(1, 9), st.integers(1, 9))
@@ -126,18 +155,19 @@ def test_a_vocabulary_survives_its_file(tmp_path_factory: pytest.TempPathFactory
     assert Vocabulary.load(path, VocabularyType.CHARACTER) == vocabulary
 
 
-def build(vocabulary: Vocabulary, tokens: Tokens, *, seconds: float) -> Result:
+def build(vocabulary: Vocabulary, tokens: Tokens, *, seconds: float, is_final: bool) -> Result:
     """Return the result of one hypothesis, of steps of 80 ms."""
     hypothesis = Hypothesis(tokens, tuple(vocabulary.words(tokens.ids.tolist())))
-    return ResultBuilder(80).build([hypothesis], is_final=True, audio_processed=seconds)
+    return ResultBuilder(80).build([hypothesis], is_final=is_final, audio_processed=seconds)
 
 
-def test_word_times_and_confidences_come_from_the_tokens() -> None:
+@pytest.mark.parametrize("is_final", [True, False])
+def test_word_times_and_confidences_come_from_the_tokens(*, is_final: bool) -> None:
     """A word lasts from its first token's step to the end of its last one's."""
     vocabulary = Vocabulary(("▁one", "▁t", "wo"), VocabularyType.SENTENCEPIECE)
     tokens = Tokens(np.array([0, 1, 2]), np.array([2, 7, 9]), np.array([0.9, 0.8, 0.5], "f4"))
 
-    result = build(vocabulary, tokens, seconds=1.0)
+    result = build(vocabulary, tokens, seconds=1.0, is_final=is_final)
 
     assert result.transcript == "one two"
     assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (560, 800)]
@@ -145,12 +175,13 @@ def test_word_times_and_confidences_come_from_the_tokens() -> None:
     assert result.confidence == pytest.approx(np.mean([0.9, 0.8, 0.5]))
 
 
-def test_word_times_stay_within_the_client_s_audio() -> None:
+@pytest.mark.parametrize("is_final", [True, False])
+def test_word_times_stay_within_the_client_s_audio(*, is_final: bool) -> None:
     """Silence that a stream is heard out with gives no word a time after the client's audio."""
     vocabulary = Vocabulary(("▁one",), VocabularyType.SENTENCEPIECE)
     tokens = Tokens(np.array([0, 0]), np.array([2, 9]), np.array([0.9, 0.8], "f4"))
 
-    result = build(vocabulary, tokens, seconds=0.5)
+    result = build(vocabulary, tokens, seconds=0.5, is_final=is_final)
 
     assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (500, 500)]
 

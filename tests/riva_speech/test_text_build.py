@@ -137,14 +137,19 @@ def test_what_a_request_wants_reaches_the_writer(tiny_repository: Path) -> None:
     asked = RequestOptions(verbatim=True, profanity_filter=True)
     seen: list[tuple[RequestOptions, bool]] = []
 
-    def shout(
-        words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
-    ) -> tuple[RecognisedWord, ...]:
-        seen.append((options, is_final))
-        return tuple(replace(word, text=f"{word.text}!") for word in words)
+    class Shout:
+        def changes(self, options: RequestOptions, *, is_final: bool) -> bool:
+            seen.append((options, is_final))
+            return True
+
+        def __call__(
+            self, words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
+        ) -> tuple[RecognisedWord, ...]:
+            seen.append((options, is_final))
+            return tuple(word._replace(text=f"{word.text}!") for word in words)
 
     for recognizer in load_recognizers(tiny_repository):
-        loud = replace(recognizer, results=replace(recognizer.results, write=shout))
+        loud = replace(recognizer, results=replace(recognizer.results, write=Shout()))
         said = recognizer.recognize(babble(3.0), asked).transcript
         assert loud.recognize(babble(3.0), asked).transcript == said.replace(" ", "! ") + "!"
         if isinstance(loud, StreamingRecognizer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,10 +26,10 @@ class Tokens:
     steps: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
-    @classmethod
-    def none(cls) -> Tokens:
+    @staticmethod
+    def none() -> Tokens:
         """Return the empty sequence."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        return _NO_TOKENS
 
     def __add__(self, other: Tokens) -> Tokens:
         """Return both sequences, one after the other."""
@@ -51,6 +52,9 @@ class Tokens:
         return Tokens(self.ids, self.steps + steps, self.probabilities)
 
 
+_NO_TOKENS = Tokens(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """What one utterance may have been: its words, and the tokens that they refer to."""
@@ -58,10 +62,10 @@ class Hypothesis:
     tokens: Tokens
     words: tuple[Word, ...]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The words, joined by single spaces."""
-        return " ".join(word.text for word in self.words)
+        return " ".join([word.text for word in self.words])
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,8 @@ class TokenDecoder:
         self._vocabulary = vocabulary
         self._steps = 0
         self._tokens = Tokens.none()
+        # The words of the tokens that were read; the last of them may go on.
+        self._words: list[Word] = []
         self._best: Hypothesis | None = None
 
     def accept(self, reading: Reading) -> None:
@@ -172,12 +178,14 @@ class TokenDecoder:
     def best(self) -> Hypothesis:
         """Return what the utterance is so far."""
         if self._best is None:
-            words = self._vocabulary.words(self._tokens.ids.tolist())
-            self._best = Hypothesis(self._tokens, tuple(words))
+            begin = self._words[-1].first if self._words else 0
+            ids = self._tokens.ids[begin:].tolist()
+            self._words[-1:] = self._vocabulary.words(ids, begin)
+            self._best = Hypothesis(self._tokens, tuple(self._words))
         return self._best
 
     def end(self, count: int = 1) -> list[Hypothesis]:
         """End the utterance; there is one hypothesis, however many are asked for."""
         ended = self.best()
-        self._tokens, self._best = Tokens.none(), None
+        self._tokens, self._words, self._best = Tokens.none(), [], None
         return [ended][:count]

@@ -48,7 +48,9 @@ class GreedyDecoding:
 
         All steps lie one behind the other: only what stands before a stream's first is its own.
         """
-        every = steps[0] if len(steps) == 1 else np.concatenate(steps)
+        if len(steps) == 1:
+            return [self._read_one(carries[0], steps[0])]
+        every = np.concatenate(steps)
         best = every.argmax(axis=1)
         ends = np.cumsum([len(piece) for piece in steps])
         begins = ends - [len(piece) for piece in steps]
@@ -69,3 +71,15 @@ class GreedyDecoding:
                 steps, begins.tolist(), ends.tolist(), cuts, lasts.tolist(), strict=True
             )
         ]
+
+    def _read_one(self, carry: int | None, steps: LogProbs) -> Reading:
+        """Find the tokens of a stream that is alone: most often none, and few at that."""
+        blank = self.vocabulary.blank
+        best = steps.argmax(axis=1)
+        blanks = best == blank
+        seen = [blank if carry is None else carry, *best.tolist()]
+        (at,) = ((best != seen[:-1]) & ~blanks).nonzero()
+        if not len(at):
+            return Reading(steps, blanks, carry=seen[-1])
+        ids = best[at]
+        return Reading(steps, blanks, Tokens(ids, at, np.exp(steps[at, ids])), seen[-1])

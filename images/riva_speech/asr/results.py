@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from riva_speech.asr.options import NOTHING_ASKED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from riva_speech.asr.ctc import Hypothesis
     from riva_speech.asr.options import RequestOptions
 
 
-@dataclass(frozen=True)
-class RecognisedWord:
+class RecognisedWord(NamedTuple):
     """A word with its times in milliseconds and the smallest posterior of its tokens."""
 
     text: str
@@ -39,10 +40,39 @@ class Alternative:
     def later(self, milliseconds: int) -> Alternative:
         """Return this reading with its words so much later."""
         words = (
-            replace(word, start_ms=word.start_ms + milliseconds, end_ms=word.end_ms + milliseconds)
+            word._replace(start_ms=word.start_ms + milliseconds, end_ms=word.end_ms + milliseconds)
             for word in self.words
         )
         return replace(self, words=tuple(words))
+
+
+class DeferredAlternative:
+    """A reading whose text is known, and whose words are timed when somebody asks for them.
+
+    Of an utterance in progress that is told anew with every piece of audio, few do.
+    """
+
+    def __init__(self, transcript: str, make: Callable[[], Alternative]) -> None:
+        self.transcript = transcript
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Alternative:
+        return self._make()
+
+    @property
+    def words(self) -> tuple[RecognisedWord, ...]:
+        """The words, with their times."""
+        return self._made.words
+
+    @property
+    def confidence(self) -> float:
+        """The mean posterior of the tokens."""
+        return self._made.confidence
+
+    def later(self, milliseconds: int) -> Alternative:
+        """Return this reading with its words so much later."""
+        return self._made.later(milliseconds)
 
 
 @dataclass(frozen=True)
@@ -54,7 +84,7 @@ class Result:
     ``vad_probabilities`` are those of speech since the result before, where they are asked for.
     """
 
-    alternatives: tuple[Alternative, ...]
+    alternatives: tuple[Alternative | DeferredAlternative, ...]
     is_final: bool
     audio_processed: float
     first_pass: bool = False
@@ -92,18 +122,29 @@ class Result:
 class WriteWords(Protocol):
     """Writes the words of a reading as a request wants them."""
 
+    def changes(self, options: RequestOptions, *, is_final: bool) -> bool:
+        """Whether they may come back other than they were given."""
+
     def __call__(
         self, words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
     ) -> tuple[RecognisedWord, ...]:
         """Return words as they are written, with their times."""
 
 
-def as_spoken(
-    words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
-) -> tuple[RecognisedWord, ...]:
-    """Return words as the model gave them, whatever is asked."""
-    del options, is_final
-    return words
+class AsSpoken:
+    """Leaves words as the model gave them, whatever is asked."""
+
+    def changes(self, options: RequestOptions, *, is_final: bool) -> bool:
+        """Return False."""
+        del options, is_final
+        return False
+
+    def __call__(
+        self, words: tuple[RecognisedWord, ...], options: RequestOptions, *, is_final: bool
+    ) -> tuple[RecognisedWord, ...]:
+        """Return the words."""
+        del options, is_final
+        return words
 
 
 @dataclass(frozen=True)
@@ -115,7 +156,7 @@ class ResultBuilder:
 
     ms_per_timestep: int
     asr_model_delay: int = 0
-    write: WriteWords = as_spoken
+    write: WriteWords = field(default_factory=AsSpoken)
     is_quick: bool = True
     classes: tuple[str, ...] = ()
 
@@ -132,25 +173,35 @@ class ResultBuilder:
         ``audio_processed`` is how many seconds of audio the client has sent; silence that follows
         a stream gives no word a later time.
         """
-        spoken = (self._alternative(one, audio_processed) for one in hypotheses)
+        latest = round(1000 * audio_processed)
         alternatives = tuple(
-            replace(one, words=self.write(one.words, options, is_final=is_final)) for one in spoken
+            self._alternative(one, options, latest, is_final=is_final) for one in hypotheses
         )
         return Result(alternatives, is_final, audio_processed)
 
-    def _alternative(self, hypothesis: Hypothesis, audio_processed: float) -> Alternative:
-        tokens = hypothesis.tokens
+    def _alternative(
+        self, hypothesis: Hypothesis, options: RequestOptions, latest: int, *, is_final: bool
+    ) -> Alternative | DeferredAlternative:
+        if not is_final and not self.write.changes(options, is_final=is_final):
+            return DeferredAlternative(hypothesis.text, partial(self._spoken, hypothesis, latest))
+        spoken = self._spoken(hypothesis, latest)
+        return replace(spoken, words=self.write(spoken.words, options, is_final=is_final))
+
+    def _spoken(self, hypothesis: Hypothesis, latest: int) -> Alternative:
+        """Return a reading as it was spoken; ``latest`` is the last time of a word, in ms."""
+        # Lists, for to take an array's numbers one by one takes many times as long.
+        steps = hypothesis.tokens.steps.tolist()
+        probabilities = hypothesis.tokens.probabilities.tolist()
         words = tuple(
             RecognisedWord(
-                text=word.text,
-                start_ms=self._ms(tokens.steps[word.first], audio_processed),
-                end_ms=self._ms(tokens.steps[word.last - 1] + 1, audio_processed),
-                confidence=float(tokens.probabilities[word.first : word.last].min()),
+                word.text,
+                min(self._ms(steps[word.first]), latest),
+                min(self._ms(steps[word.last - 1] + 1), latest),
+                min(probabilities[word.first : word.last]),
             )
             for word in hypothesis.words
         )
-        return Alternative(words, float(tokens.probabilities.mean()) if words else 0.0)
+        return Alternative(words, math.fsum(probabilities) / len(probabilities) if words else 0.0)
 
-    def _ms(self, step: int, audio_processed: float) -> int:
-        milliseconds = (int(step) + self.asr_model_delay) * self.ms_per_timestep
-        return min(max(0, milliseconds), round(1000 * audio_processed))
+    def _ms(self, step: int) -> int:
+        return max(0, (step + self.asr_model_delay) * self.ms_per_timestep)

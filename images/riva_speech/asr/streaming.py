@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from riva_speech.asr.pipeline import PipelineConfig
     from riva_speech.asr.results import Result, ResultBuilder
     from riva_speech.asr.vad import VoiceActivity
-    from riva_speech.audio.features import LogMel, Samples
+    from riva_speech.audio.features import Features, LogMel, Samples
     from riva_speech.batching import BatchLimits
 
 _NO_ENDPOINTING = EndpointingConfig(stop_history=0)
@@ -79,12 +79,16 @@ class StreamingRecognizer:
         Their features come from one transform, their encoder steps from one run of the model, and
         their tokens from one search. No stream has moved on unless all have.
         """
-        frames = [step.windows for step in steps]
-        features = self.log_mel.of_frames(frames[0] if len(frames) == 1 else np.concatenate(frames))
-        ends = np.cumsum([len(windows) for windows in frames])[:-1]
-        chunks = [features] if len(frames) == 1 else np.split(features, ends, axis=1)
+        chunks = self._features([step.windows for step in steps])
         with self.acoustic.encoding([step.state for step in steps], chunks) as encoded:
             return self.decoding.read([step.carry for step in steps], encoded)
+
+    def _features(self, frames: Sequence[NDArray[np.float32]]) -> list[Features]:
+        """Return the features of each stream's windows."""
+        if len(frames) == 1:
+            return [self.log_mel.of_frames(frames[0])]
+        ends = np.cumsum([len(windows) for windows in frames])[:-1]
+        return np.split(self.log_mel.of_frames(np.concatenate(frames)), ends, axis=1)
 
     def learn_to_join(self) -> None:
         """Find out whether steps share a run of the model."""
@@ -220,7 +224,7 @@ class Stream:
             return []
         self._told = best.text
         partial = self._with_activity(self._build([best], is_final=False))
-        return [replace(partial, first_pass=first_pass)]
+        return [replace(partial, first_pass=True) if first_pass else partial]
 
     def last(self) -> Result:
         """End the present utterance; return it, with or without words."""

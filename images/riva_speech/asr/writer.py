@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -53,18 +53,27 @@ class Writer:
         """The classes that phrases of a request may name."""
         return self.hints.classes if self.hints else ()
 
+    def changes(self, options: RequestOptions, *, is_final: bool) -> bool:
+        """Whether there is anything to do."""
+        masks = options.profanity_filter and self.profanity is not None
+        return masks or (not self.is_quick and self._rewrites(options, is_final=is_final))
+
     def __call__(self, words: Words, options: RequestOptions, *, is_final: bool) -> Words:
         """Return words as they are written.
 
         A word that stands for several lasts from the first of them to the last, and is as sure as
         the least sure.
         """
-        if not options.verbatim and (is_final or options.partial_itn):
+        if self._rewrites(options, is_final=is_final):
             words = self._written(words, [boost.phrase for boost in options.boosts])
         if options.profanity_filter and self.profanity:
             texts = self.profanity([word.text for word in words])
-            words = tuple(replace(word, text=text) for word, text in zip(words, texts, strict=True))
+            words = tuple(word._replace(text=text) for word, text in zip(words, texts, strict=True))
         return words
+
+    @staticmethod
+    def _rewrites(options: RequestOptions, *, is_final: bool) -> bool:
+        return not options.verbatim and (is_final or options.partial_itn)
 
     def _written(self, words: Words, phrases: Sequence[str]) -> Words:
         if self.hints:

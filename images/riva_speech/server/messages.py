@@ -28,7 +28,7 @@ def alternatives(
     come. Confidence belongs to finals, and word times to their best reading.
     """
     kind = riva_asr_pb2.SpeechRecognitionAlternative
-    if not result.words:
+    if not result.transcript:
         return []
     if not result.is_final:
         return [kind(transcript=result.transcript)]

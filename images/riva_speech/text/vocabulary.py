@@ -63,11 +63,11 @@ class Vocabulary:
         """The index of the CTC blank."""
         return len(self.tokens)
 
-    def words(self, ids: Sequence[int]) -> list[Word]:
-        """Split a decoded token sequence into words."""
+    def words(self, ids: Sequence[int], begin: int = 0) -> list[Word]:
+        """Split decoded tokens, whose positions are counted from ``begin``, into words."""
         words: list[Word] = []
-        text, first = "", 0
-        for position, index in enumerate(ids):
+        text, first = "", begin
+        for position, index in enumerate(ids, begin):
             begins, piece = self._read(self.tokens[index])
             if begins:
                 if text:
@@ -77,7 +77,7 @@ class Vocabulary:
                 first = position
             text += piece
         if text:
-            words.append(Word(text, first, len(ids)))
+            words.append(Word(text, first, begin + len(ids)))
         return words
 
     def begins_word(self, piece: str) -> bool:
