@@ -54,7 +54,7 @@ _OUR_SOURCES = tuple(
     for name in (
         *(f"families/{one}" for one in ("conformer", "ctc", "description", "folding", "graphs")),
         *(f"families/{one}" for one in ("models", "sharing", "streaming", "subsampling")),
-        *("families/tracing", "families/uninitialised"),
+        *("families/tracing", "families/uninitialised", "families/whole"),
         "quantisation",
     )
 )

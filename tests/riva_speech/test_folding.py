@@ -47,6 +47,7 @@ def graph(*, normalised_twice: bool = False) -> Any:
     statistics = ["scale", "shift", "same mean", "variance"]
     nodes = [
         helper.make_node("Constant", [], ["first"], value=numpy_helper.from_array(np.array(0))),
+        helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.float32(0.5))),
         helper.make_node("Identity", ["mean"], ["same mean"]),
         helper.make_node("Conv", ["x", "kernel", "bias"], ["heard"]),
         helper.make_node("BatchNormalization", ["heard", *statistics], ["normal"], epsilon=1e-3),
@@ -54,7 +55,8 @@ def graph(*, normalised_twice: bool = False) -> Any:
         helper.make_node("Gather", ["pointwise", "first"], ["matrix"], axis=2),
         helper.make_node("Transpose", ["matrix"], ["turned"], perm=[1, 0]),
         helper.make_node("MatMul", ["steps", "turned"], ["mixed"]),
-        helper.make_node("Transpose", ["rows"], ["columns"], perm=[1, 0]),
+        helper.make_node("Mul", ["rows", "half"], ["halves"]),
+        helper.make_node("Transpose", ["halves"], ["columns"], perm=[1, 0]),
         helper.make_node("MatMul", ["mixed", "columns"], ["y"]),
     ]
     outputs = ["y", "heard"] if normalised_twice else ["y"]
@@ -77,7 +79,10 @@ def save(made: Any, path: Path) -> OnnxSession:
 
 @pytest.mark.parametrize("twice", [False, True], ids=["read once", "read twice"])
 def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None:  # noqa: FBT001
-    """What only rearranges weights is gone; a normalisation too, where only it reads its input."""
+    """What only rearranges weights, or multiplies them, is gone.
+
+    A normalisation is too, where only it reads its input.
+    """
     x = np.random.default_rng(1).normal(size=(1, CHANNELS, STEPS)).astype(np.float32)
     arrays = weights()
     expected = save(graph(normalised_twice=twice), tmp_path / "plain.onnx").run({"x": x, **arrays})
@@ -92,7 +97,7 @@ def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None: 
     assert all(np.allclose(found[name], value, atol=1e-4) for name, value in expected.items())
     kinds = Counter(node.op_type for node in folded.node)
     kept = {"BatchNormalization": 1} if twice else {}
-    assert kinds == {"Constant": 1, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
+    assert kinds == {"Constant": 2, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
 
 
 def test_what_only_a_branch_or_the_caller_reads_is_kept(tmp_path: Path) -> None:

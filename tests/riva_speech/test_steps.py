@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.encoders import encoder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,35 +16,6 @@ pytestmark = pytest.mark.nemo
 TOLERANCE = 1e-4
 # Among them a context of one chunk, and chunks of one step.
 CONTEXTS = [(70, 6), (4, 3), (8, 0)]
-
-
-def encoder(context: tuple[int, int], **different: Any) -> Any:
-    """Make a small encoder with random weights."""
-    import torch  # noqa: PLC0415 - comes with the extra nemo
-    from nemo.collections.asr.modules import ConformerEncoder  # noqa: PLC0415 - as above
-
-    torch.manual_seed(0)
-    settings = {
-        "feat_in": 80,
-        "n_layers": 2,
-        "d_model": 32,
-        "n_heads": 4,
-        "subsampling": "dw_striding",
-        "subsampling_factor": 8,
-        "subsampling_conv_channels": 16,
-        "causal_downsampling": True,
-        "att_context_size": list(context),
-        "att_context_style": "chunked_limited",
-        "conv_kernel_size": 9,
-        "conv_norm_type": "layer_norm",
-        "conv_context_size": "causal",
-        "pos_emb_max_len": 200,
-    }
-    made = ConformerEncoder(**{**settings, **different}).eval()
-    for name, parameter in made.named_parameters():
-        if "pos_bias" in name:
-            torch.nn.init.normal_(parameter)
-    return made
 
 
 @pytest.fixture(autouse=True)

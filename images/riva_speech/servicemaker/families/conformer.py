@@ -1,16 +1,23 @@
 """A layer of a Conformer that computes one step of a stream: new steps over cached ones.
 
 The modules of NeMo's layer do the arithmetic; only what they would compute for old steps, too, is
-arranged anew.
+arranged anew. What a layer for whole utterances does alike is here, too: factors are multiplied
+into weights, which are constants of the graph, and the steps of all utterances are rows of one
+matrix, [rows, width], so that a product and its bias are one operator.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from riva_speech.servicemaker.families.subsampling import convolved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KeysAndValues: TypeAlias = tuple[Tensor, Tensor]
 """Of one layer, each [batch, heads, steps, head width]."""
@@ -40,18 +47,18 @@ class Layer(nn.Module):
         """Return the layer's steps, its new keys and values, and its next convolution cache.
 
         Args:
-            x: The new steps, [batch, steps, width].
+            x: The new steps, [batch * steps, width].
             bias: What is added to the scores of cached and new steps, [batch, 1, 1, both].
             known: The keys and values of the cached steps.
             time: What the convolution saw last, [batch, kernel - 1, width].
         """
         layer = self.layer
-        x = x + layer.feed_forward1(layer.norm_feed_forward1(x)) * layer.fc_factor
+        x = x + feed_forward(layer.feed_forward1, layer.norm_feed_forward1(x), layer.fc_factor)
         heard, new = self.attention(layer.norm_self_att(x), bias, known)
         x = x + heard
         mixed, times = self.convolution(layer.norm_conv(x), time)
         x = x + mixed
-        x = x + layer.feed_forward2(layer.norm_feed_forward2(x)) * layer.fc_factor
+        x = x + feed_forward(layer.feed_forward2, layer.norm_feed_forward2(x), layer.fc_factor)
         return layer.norm_out(x), new, times
 
 
@@ -63,13 +70,9 @@ class _Attention(nn.Module):
         self.attention = attention
         self.geometry = geometry
         heads, width = attention.h, attention.d_k
-        self.factor = width**-0.5
         projected = attention.linear_pos(positions).view(-1, heads, width)
-        self.register_buffer("positions", projected.permute(1, 2, 0).contiguous() * self.factor)
-        bias = attention.linear_q.bias
-        bias = 0 if bias is None else bias.view(heads, width)
-        self.register_buffer("content_bias", (attention.pos_bias_u + bias).detach())
-        self.register_buffer("position_bias", (attention.pos_bias_v + bias).detach())
+        self.register_buffer("positions", projected.permute(1, 2, 0).contiguous())
+        self.query = Query(attention)
 
     def forward(
         self, x: Tensor, bias: Tensor, known: KeysAndValues
@@ -79,20 +82,18 @@ class _Attention(nn.Module):
         Products with cached and with new steps are apart, so that the cache is never copied.
         """
         attention, (old_keys, old_values) = self.attention, known
-        query = self._heads(functional.linear(x, attention.linear_q.weight))
+        by_content, by_position = self.query(x, self._heads)
         keys = self._heads(attention.linear_k(x)).transpose(1, 2)
         values = self._heads(attention.linear_v(x)).transpose(1, 2)
-        by_content = (query + self.content_bias).transpose(1, 2)
-        by_position = (query + self.position_bias).transpose(1, 2)
         parts = [torch.matmul(by_content, one.transpose(2, 3)) for one in (old_keys, keys)]
         shifted = self._shift(torch.matmul(by_position, self.positions))
-        scores = torch.cat(parts, dim=3) * self.factor + shifted + bias
+        scores = torch.cat(parts, dim=3) + shifted + bias
         old, new = torch.softmax(scores, dim=3).split(
             [self.geometry.cached, self.geometry.steps], dim=3
         )
         heard = torch.matmul(old, old_values) + torch.matmul(new, values)
         width = attention.h * attention.d_k
-        heard = heard.transpose(1, 2).reshape(-1, self.geometry.steps, width)
+        heard = heard.transpose(1, 2).reshape(-1, width)
         return attention.linear_out(heard), (keys, values)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -119,31 +120,72 @@ class _Convolution(nn.Module):
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return the convolved steps and the next cache."""
-        module = self.convolution
-        x = functional.glu(pointwise(module.pointwise_conv1, x), dim=2)
-        x = torch.cat([cache, x], dim=1)
-        following = x[:, self.geometry.steps :]
-        x = self._depthwise(x)
-        x = functional.silu(self._normalise(x))
+        module, steps = self.convolution, self.geometry.steps
+        x = functional.glu(pointwise(module.pointwise_conv1, x), dim=1)
+        x = torch.cat([cache, x.view(-1, steps, x.shape[1])], dim=1)
+        following = x[:, steps:]
+        x = functional.silu(mixed(module, x, (0, 0), steps))
         return pointwise(module.pointwise_conv2, x), following
 
-    def _depthwise(self, x: Tensor) -> Tensor:
-        """Convolve along the steps, [batch, kernel - 1 + steps, width]."""
-        layer = self.convolution.depthwise_conv
-        # Along an image of height 1: ONNX Runtime has no fast convolution along a line.
-        image, weight = x.transpose(1, 2)[:, :, None], layer.weight[:, :, None]
-        x = functional.conv2d(image, weight, layer.bias, groups=layer.groups)
-        return x[:, :, 0].transpose(1, 2)
 
-    def _normalise(self, x: Tensor) -> Tensor:
-        norm = self.convolution.batch_norm
-        if isinstance(norm, nn.LayerNorm):
-            normalised: Tensor = norm(x)
-            return normalised
-        return norm(x.transpose(1, 2)).transpose(1, 2)
+class Query(nn.Module):
+    """What steps ask of others: of what these hold, and of how far away they are."""
+
+    def __init__(self, attention: Any) -> None:  # noqa: ANN401 - NeMo has no types
+        super().__init__()
+        self.linear = attention.linear_q
+        self.factor = attention.d_k**-0.5
+        bias = self.linear.bias
+        bias = 0 if bias is None else bias.view(attention.h, attention.d_k)
+        of_content, of_position = attention.pos_bias_u + bias, attention.pos_bias_v + bias
+        self.register_buffer("content_bias", (of_content * self.factor).detach())
+        self.register_buffer("position_bias", (of_position * self.factor).detach())
+
+    def forward(self, x: Tensor, heads: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return both for steps, [batch, heads, steps, head width].
+
+        ``heads`` turns rows into [batch, steps, heads, head width].
+        """
+        query = heads(functional.linear(x, self.linear.weight * self.factor))
+        by_content, by_position = query + self.content_bias, query + self.position_bias
+        return by_content.transpose(1, 2), by_position.transpose(1, 2)
+
+
+def feed_forward(module: Any, x: Tensor, factor: float) -> Tensor:  # noqa: ANN401 - as above
+    """Apply NeMo's two layers to rows, and multiply what they give."""
+    last = module.linear2
+    bias = None if last.bias is None else last.bias * factor
+    return functional.linear(module.activation(module.linear1(x)), last.weight * factor, bias)
+
+
+def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor:  # noqa: ANN401 - as above
+    """Convolve [batch, steps, width] along the steps, each channel by itself, and normalise.
+
+    Args:
+        module: NeMo's convolution module.
+        x: What is convolved.
+        pads: How many silent steps are added before and behind.
+        steps: How many steps that gives, of which rows are returned.
+    """
+    layer, norm = module.depthwise_conv, module.batch_norm
+    # Along an image of height 1: ONNX Runtime has no fast convolution along a line. It takes
+    # channels last, and gives them so, where it is the image that is transposed.
+    image, weight = x[:, None].permute(0, 3, 1, 2), layer.weight[:, :, None]
+    image = convolved(image, (weight, layer.bias), ((0, 0), pads), ((1, 1), layer.groups))
+    if isinstance(norm, nn.BatchNorm1d):  # goes into the convolution's weights
+        image = functional.batch_norm(
+            image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
+    rows = image.permute(0, 2, 3, 1).reshape(-1, layer.out_channels)
+    if isinstance(norm, nn.BatchNorm1d):
+        return rows
+    if isinstance(norm, nn.LayerNorm):
+        normalised: Tensor = norm(rows)
+        return normalised
+    channels = rows.view(-1, steps, layer.out_channels).transpose(1, 2)
+    return norm(channels).transpose(1, 2).flatten(0, 1)
 
 
 def pointwise(layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a convolution of one step
-    """Apply a convolution of single steps to [batch, steps, width] as one product."""
-    rows = functional.linear(x.flatten(0, 1), layer.weight[:, :, 0], layer.bias)
-    return rows.view(-1, x.shape[1], rows.shape[1])
+    """Apply a convolution of single steps to rows."""
+    return functional.linear(x, layer.weight[:, :, 0], layer.bias)

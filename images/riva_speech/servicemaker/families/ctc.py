@@ -106,7 +106,7 @@ def export_graphs(
 ) -> Iterable[Path]:
     """Export a part of a model, for whole utterances and then for each look-ahead."""
     from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
-    from riva_speech.servicemaker.families.subsampling import lean  # noqa: PLC0415 - as above
+    from riva_speech.servicemaker.families.whole import lean  # noqa: PLC0415 - as above
 
     with lean(model.encoder):
         whole = export_graph(part, folder / OFFLINE_GRAPH, to)

@@ -1,8 +1,8 @@
 """Constants of a graph that was exported without its weights.
 
-Operators that only rearrange a constant become another constant, and a normalisation behind a
-convolution goes into its weights, as an exporter that holds all weights in memory does it. Here
-constants are loaded one by one, when they are written.
+Operators that only rearrange a constant, or multiply it, become another constant, and a
+normalisation behind a convolution goes into its weights, as an exporter that holds all weights in
+memory does it. Here constants are loaded one by one, when they are written.
 """
 
 from __future__ import annotations
@@ -155,8 +155,13 @@ def _gather(value: Array, settings: Mapping[str, Any], index: Array) -> Array:
     return np.take(value, int(index), axis)
 
 
+def _multiply(value: Array, _: Mapping[str, Any], factor: Array) -> Array:
+    return value * factor.astype(value.dtype)
+
+
 _REARRANGE: dict[str, Callable[..., Array]] = {
     "Identity": lambda value, _: value,
+    "Mul": _multiply,
     "Transpose": _transpose,
     "Gather": _gather,
 }

@@ -112,6 +112,7 @@ class Step(nn.Module):
         x, encoded_length, new_bias = self.subsampling(audio_signal, length)
         x = x * self.scale if self.scale != 1 else x
         bias = torch.cat([_row(self.old_bias, cached), new_bias], dim=1)[:, None, None]
+        x = x.flatten(0, 1)
         new_heard, new_times = [], []
         for number, layer in enumerate(self.layers):
             known = heard[2 * number], heard[2 * number + 1]
@@ -130,8 +131,9 @@ class Step(nn.Module):
         if self.projection is not None:
             x = self.projection(x)
         if self.head is None:
-            return x.transpose(1, 2)
+            return x.view(-1, self.geometry.steps, x.shape[1]).transpose(1, 2)
         scores = pointwise(self.head.decoder_layers[0], x)
+        scores = scores.view(-1, self.geometry.steps, scores.shape[1])
         return functional.log_softmax(scores / self.head.temperature, dim=-1)
 
     def export(self, path: Path, to: Destination) -> None:
