@@ -230,34 +230,32 @@ class Batcher(Generic[_Item, _Answer]):
 
     def _next_batch(self) -> list[_Entry[_Item, _Answer]]:
         """Wait for items that somebody wants; return those of the next run, or none when closed."""
-        while self._wait():
-            if batch := self._take():
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._has_turn())
+                self._wait_for_company()
+                if self._closed:
+                    return []
+                batch, late = self._take()
+            if late:
+                self._fail(late, DeadlinePassedError("its turn came after its deadline"))
+            if batch:
                 return batch
-        return []
-
-    def _wait(self) -> bool:
-        """Wait for items that may be run; tell whether there are, or the batcher is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_turn())
-            self._wait_for_company()
-            return not self._closed
 
     def _has_turn(self) -> bool:
         return any(entry.stream not in self._running for entry in self._queue)
 
-    def _take(self) -> list[_Entry[_Item, _Answer]]:
-        """Take the items of the next run out of the queue; fail those that are too late."""
-        with self._changed:
-            chosen = self._choose()
-            now = time.monotonic()
-            late = [entry for entry in chosen if entry.deadline <= now]
-            batch = [entry for entry in chosen if entry.deadline > now and _begin(entry)]
-            self._running.update(_streams(batch))
-            if self._queue:
-                # What is left may be another thread's.
-                self._changed.notify()
-        self._fail(late, DeadlinePassedError("its turn came after its deadline"))
-        return batch
+    def _take(self) -> tuple[list[_Entry[_Item, _Answer]], list[_Entry[_Item, _Answer]]]:
+        """Take the items of the next run out of the queue, and those for which it is too late."""
+        chosen = self._choose()
+        now = time.monotonic()
+        late = [entry for entry in chosen if entry.deadline <= now]
+        batch = [entry for entry in chosen if entry.deadline > now and _begin(entry)]
+        self._running.update(_streams(batch))
+        if self._queue:
+            # What is left may be another thread's.
+            self._changed.notify()
+        return batch, late
 
     def _release(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
         """Let the next items of a run's streams have their turn."""

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,15 +45,47 @@ class Row:
     append_axis: int | None = None
     is_split: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many numbers a row has."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def margin(self) -> int:
         """How many numbers of memory lie behind it."""
         return 0 if self.append_axis is None else self.size // _MARGIN_PART
+
+    def view(self, memory: NDArray[Any], offset: int) -> NDArray[Any]:
+        """Return the row that begins at an offset of its memory, [size + margin]."""
+        return memory[offset : offset + self.size].reshape(self.shape)
+
+    def put(self, memory: NDArray[Any], offset: int, value: NDArray[Any]) -> int:
+        """Let a value replace the row, or go behind it; return the offset of what it is then.
+
+        Nothing moves but the place where the row begins: by what is added, so that every entry
+        that stays is found where the one before it was. What is pushed out makes room, between two
+        that lie one behind the other, for what is added to the first of them.
+        """
+        axis = self.append_axis
+        if axis is None:
+            self.view(memory, offset)[...] = value
+            return offset
+        kept = self.shape[axis]
+        count = min(value.shape[axis], kept)
+        if count < kept:
+            offset = self._moved_on(memory, offset, count * math.prod(self.shape[axis + 1 :]))
+        newest = (*(slice(None),) * axis, slice(kept - count, None))
+        added = (*newest[:-1], slice(value.shape[axis] - count, None))
+        self.view(memory, offset)[newest] = value[added]
+        return offset
+
+    def _moved_on(self, memory: NDArray[Any], offset: int, step: int) -> int:
+        """Return where a row begins a step later: at 0 again, where its memory is at an end."""
+        if offset + step <= self.margin:
+            return offset + step
+        left = self.size - step
+        memory[:left] = memory[offset + step : offset + self.size].copy()
+        return 0
 
     def room(self, count: int) -> NDArray[Any]:
         """Return memory for some rows, [count, *shape]."""
@@ -164,10 +197,11 @@ class Arena:
             self._busy |= places
         try:
             if len(slots) == 1:
-                yield {name: self._row(slots[0], name)[np.newaxis] for name in self._rows}
+                yield {name: row[np.newaxis] for name, row in self._rows_of(slots[0])}
             else:
                 with self._room(len(slots)) as room:
-                    yield self._gather(slots, room)
+                    self._gather(slots, room)
+                    yield room
         finally:
             with self._lock:
                 self._busy -= places
@@ -200,54 +234,24 @@ class Arena:
             finally:
                 self._lock.release()
 
-    def _gather(
-        self, slots: Sequence[Slot], rows: dict[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
-        for name, gathered in rows.items():
-            for place, slot in enumerate(slots):
-                gathered[place] = self._row(slot, name)
-        return rows
+    def _gather(self, slots: Sequence[Slot], room: dict[str, NDArray[Any]]) -> None:
+        for place, slot in enumerate(slots):
+            for name, row in self._rows_of(slot):
+                room[name][place] = row
+
+    def _rows_of(self, slot: Slot) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Give views of a slot's rows by name."""
+        block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
+        for name, row in self._rows.items():
+            yield name, row.view(block[name][index], offsets.get(name, 0))
 
     def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
         """Put rows, [slots, ...] under each name, or what is to be appended, into the slots."""
-        for name, row in self._rows.items():
-            for slot, value in zip(slots, values[name], strict=True):
-                if row.append_axis is None:
-                    self._row(slot, name)[...] = value
-                else:
-                    self._append(slot, name, row.append_axis, value)
-
-    def _append(self, slot: Slot, name: str, axis: int, added: NDArray[Any]) -> None:
-        """Put something behind a row, which pushes out as much of the oldest.
-
-        Nothing moves but the place where the row begins: by what is added, so that every entry
-        that stays is found where the one before it was. What is pushed out makes room, between two
-        that lie one behind the other, for what is added to the first of them.
-        """
-        kept = self._rows[name].shape[axis]
-        count = min(added.shape[axis], kept)
-        if not count:
-            return
-        if count < kept:
-            self._move_on(slot, name, count * math.prod(added.shape[axis + 1 :]))
-        newest = (*(slice(None),) * axis, slice(-count, None))
-        self._row(slot, name)[newest] = added[newest]
-
-    def _move_on(self, slot: Slot, name: str, step: int) -> None:
-        """Let a row begin later in its memory, or there anew where that is at its end."""
-        row, memory = self._rows[name], self._blocks[slot.block][name][slot.index]
-        offset = slot.offsets.get(name, 0) + step
-        if offset > row.margin:
-            left = row.size - step
-            memory[:left] = memory[offset : offset + left].copy()
-            offset = 0
-        slot.offsets[name] = offset
-
-    def _row(self, slot: Slot, name: str) -> NDArray[Any]:
-        """Return a view of a row, the oldest first."""
-        row, offset = self._rows[name], slot.offsets.get(name, 0)
-        memory: NDArray[Any] = self._blocks[slot.block][name][slot.index]
-        return memory[offset : offset + row.size].reshape(row.shape)
+        for place, slot in enumerate(slots):
+            block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
+            for name, row in self._rows.items():
+                offset = offsets.get(name, 0)
+                offsets[name] = row.put(block[name][index], offset, values[name][place])
 
     def _grow(self) -> None:
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
@@ -263,6 +267,8 @@ class Arena:
 
     def _settle(self) -> None:
         """Take up what was given back and no run uses; free blocks that are empty, but for one."""
+        if not self._given_back:
+            return
         for _ in range(len(self._given_back)):
             place = self._given_back.popleft()
             if place in self._busy:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from riva_speech.audio.features import Samples
 
-_SCALE_16 = np.float32(1 / 2**15)
+_INT_16, _SCALE_16 = np.dtype("<i2"), np.float32(1 / 2**15)
 
 
 class PcmDecoder:
@@ -42,7 +42,8 @@ def _unsigned_8(data: bytes) -> Samples:
 
 
 def _signed_16(data: bytes) -> Samples:
-    return np.frombuffer(data, "<i2").astype(np.float32) * _SCALE_16
+    samples: Samples = np.multiply(np.frombuffer(data, _INT_16), _SCALE_16, dtype=np.float32)
+    return samples
 
 
 def _signed_24(data: bytes) -> Samples:

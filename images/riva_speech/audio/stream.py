@@ -167,7 +167,7 @@ class AudioStream:
 
     def _gather(self, pieces: Iterable[Samples]) -> Samples:
         """Resample what a decoder gives, as long as it is no more than a message may hold."""
-        kept, left = [np.zeros(0, np.float32)], self._max_seconds * self._target_rate
+        kept, left = [], self._max_seconds * self._target_rate
         for piece in pieces:
             kept.append(self._resample(piece, last=False))
             left -= len(kept[-1])
@@ -175,7 +175,9 @@ class AudioStream:
                 raise AudioError(
                     f"Error: a message holds more than {self._max_seconds} s of audio."
                 )
-        return kept[1] if len(kept) == 2 else np.concatenate(kept)  # noqa: PLR2004 - one piece
+        if len(kept) == 1:
+            return kept[0]
+        return np.concatenate([np.zeros(0, np.float32), *kept])
 
     def _resample(self, samples: Samples, *, last: bool) -> Samples:
         if self._resampler is None:
