@@ -3,9 +3,14 @@
 The same weights, the same utterances of 2 to 8 s, two threads each. In each round every way
 recognises the batch once, in turn; before the first round each has done so to warm up. Prints each
 way's RTFX (seconds of audio a second), and how many times a peer's throughput ours is: median,
-least and most of the rounds. fp32 meets fp32, and int8 int8; NeMo has no int8.
+least and most of the rounds. fp32 meets fp32, and int8 int8; NeMo has no int8 on a CPU, so there
+its row is `nemo in fp32`.
 
     python -m benchmarks.offline_throughput --subject digits --weights fp32
+
+Peers take the batch as it is, at once: they fill all utterances up to the longest. Ours finds those
+that go together by itself; `--sorted 8` has that done for the peers beforehand, who are given eight
+of like length at a time, which is what suits NeMo best.
 
 `server` is all requests at once over gRPC, the client's own work included; `pipeline` is the same
 without gRPC.
@@ -15,11 +20,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,21 +43,33 @@ if TYPE_CHECKING:
     from benchmarks.subjects import Subject
 
 OURS = ("server", "pipeline")
+_NEMO_FP32 = "nemo in fp32"
+# What start-riva sets for itself.
+_AS_SERVED = {"OPENBLAS_NUM_THREADS": "1"}
 _PATIENCE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many utterances there are, and how many of like length a peer is given; 0 for all."""
+
+    count: int
+    sorted: int
 
 
 class Worker:
     """A process that recognises the batch whenever it is told to."""
 
-    def __init__(self, stack: ExitStack, way: str, folder: Path, count: int) -> None:
+    def __init__(self, stack: ExitStack, way: str, folder: Path, batch: Batch) -> None:
         """Start it, and wait until it is warm."""
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.offline_worker"]
         self._process = stack.enter_context(
             subprocess.Popen(
-                [*command, way, str(folder), str(count)],
+                [*command, way, str(folder), str(batch.count), f"--sorted={batch.sorted}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={**os.environ, **(_AS_SERVED if way in OURS else {})},
                 text=True,
             )
         )
@@ -89,9 +108,9 @@ def over_grpc(uri: str, utterances: list[bytes]) -> float:
     return asyncio.run(send())
 
 
-def ways(stack: ExitStack, subject: Subject, count: int) -> dict[str, Callable[[], float]]:
+def ways(stack: ExitStack, subject: Subject, work: Batch) -> dict[str, Callable[[], float]]:
     """Start every way of recognising the batch."""
-    utterances = batch(count)
+    utterances = batch(work.count)
     uri = stack.enter_context(our_server(subject.repository)).uri
     over_grpc(uri, utterances)
     folders = {
@@ -99,11 +118,11 @@ def ways(stack: ExitStack, subject: Subject, count: int) -> dict[str, Callable[[
         "onnx_asr": subject.peer("offline"),
         "sherpa_onnx": subject.peer("offline"),
     }
-    if subject.weights == "fp32" and find_spec("nemo"):
-        folders["nemo"] = subject.checkpoint
+    if find_spec("nemo"):
+        folders["nemo" if subject.weights == "fp32" else _NEMO_FP32] = subject.checkpoint
     found: dict[str, Callable[[], float]] = {"server": lambda: over_grpc(uri, utterances)}
     for way, folder in folders.items():
-        found[way] = Worker(stack, way, folder, count)
+        found[way] = Worker(stack, way.partition(" ")[0], folder, work)
     return found
 
 
@@ -126,6 +145,13 @@ def main() -> None:
     subjects.add_options(parser)
     parser.add_argument("--batch", type=int, default=32, help="utterances (default: 32)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument(
+        "--sorted",
+        type=int,
+        default=0,
+        metavar="N",
+        help="give peers N utterances of like length at a time (default: all as they are)",
+    )
     chosen = parser.parse_args()
     print(machine.facts("onnxruntime", "onnx-asr", "sherpa-onnx", "nemo-toolkit", "torch"))
     subject = subjects.subject(chosen.subject, chosen.weights)
@@ -135,7 +161,7 @@ def main() -> None:
         f"{THREADS} threads, {chosen.rounds} rounds"
     )
     with ExitStack() as stack:
-        measured = ways(stack, subject, chosen.batch)
+        measured = ways(stack, subject, Batch(chosen.batch, chosen.sorted))
         times: dict[str, list[float]] = {way: [] for way in measured}
         for _ in range(chosen.rounds):
             for way, recognise in measured.items():

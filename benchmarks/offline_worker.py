@@ -1,10 +1,10 @@
 """One way of recognising a batch of utterances, in a process of its own.
 
-    python -m benchmarks.offline_worker WAY FOLDER COUNT
+    python -m benchmarks.offline_worker WAY FOLDER COUNT [--sorted N]
 
 Loads, recognises the batch once, writes a line, and then does it again for every line that it
 reads, answering with the seconds that it took. WAY is pipeline (ours, without gRPC), onnx_asr,
-sherpa_onnx or nemo.
+sherpa_onnx or nemo. With --sorted, all but ours are given N utterances of like length at a time.
 """
 
 from __future__ import annotations
@@ -106,6 +106,19 @@ def nemo(checkpoint: Path) -> Recognise:
 WAYS = {way.__name__: way for way in (pipeline, onnx_asr, sherpa_onnx, nemo)}
 
 
+def in_pieces(recognise: Recognise, size: int) -> Recognise:
+    """Return what recognises ``size`` utterances at a time, the shortest first; 0 for all."""
+    if not size:
+        return recognise
+
+    def recognise_all(utterances: Sequence[Samples]) -> list[object]:
+        """Sort, and recognise piece after piece."""
+        each = sorted(utterances, key=len)
+        return [recognise(each[begin : begin + size]) for begin in range(0, len(each), size)]
+
+    return recognise_all
+
+
 def samples(data: bytes) -> Samples:
     """Return 16-bit samples as floats in [-1, 1]."""
     return np.frombuffer(data, np.int16).astype(np.float32) / np.float32(32768)
@@ -117,9 +130,11 @@ def main() -> None:
     parser.add_argument("way", choices=WAYS, metavar="WAY", help=f"of {', '.join(WAYS)}")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the model")
     parser.add_argument("count", type=int, metavar="COUNT", help="of utterances")
+    parser.add_argument("--sorted", type=int, default=0, metavar="N", help="of like length at once")
     chosen = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr
-    recognise = WAYS[chosen.way](chosen.folder)
+    size = 0 if chosen.way == pipeline.__name__ else chosen.sorted
+    recognise = in_pieces(WAYS[chosen.way](chosen.folder), size)
     utterances = [samples(one) for one in batch(chosen.count)]
     recognise(utterances)
     answers.write("ready\n")
