@@ -106,7 +106,8 @@ class _Attention(nn.Module):
         """
         steps, cached = self.geometry.steps, self.geometry.cached
         positions = cached + 2 * steps
-        flat = scores.flatten(2)[:, :, steps - 1 : steps - 1 + steps * (positions - 1)]
+        flat = scores.view(-1, self.attention.h, steps * positions)
+        flat = flat[:, :, steps - 1 : steps - 1 + steps * (positions - 1)]
         return flat.view(-1, self.attention.h, steps, positions - 1)[..., : cached + steps]
 
 
@@ -122,7 +123,8 @@ class _Convolution(nn.Module):
         """Return the convolved steps and the next cache."""
         module, steps = self.convolution, self.geometry.steps
         x = functional.glu(pointwise(module.pointwise_conv1, x), dim=1)
-        x = torch.cat([cache, x.view(-1, steps, x.shape[1])], dim=1)
+        width = module.pointwise_conv1.out_channels // 2
+        x = torch.cat([cache, x.view(-1, steps, width)], dim=1)
         following = x[:, steps:]
         x = functional.silu(mixed(module, x, (0, 0), steps))
         return pointwise(module.pointwise_conv2, x), following

@@ -97,6 +97,7 @@ class Step(nn.Module):
         positions = _positions(encoder.pos_enc, geometry)
         self.layers = nn.ModuleList(Layer(one, positions, geometry) for one in encoder.layers)
         self.projection = encoder.out_proj
+        self.width = int(encoder._feat_out)  # noqa: SLF001 - as above
         self.head = head
         self.register_buffer("old_bias", _newest_allowed(geometry.cached))
 
@@ -122,18 +123,30 @@ class Step(nn.Module):
         return (
             self._output(x),
             encoded_length,
-            torch.stack(new_heard, dim=1),
-            torch.stack(new_times, dim=1),
+            *self._following(new_heard, new_times),
             torch.clamp(cached + self.geometry.steps, max=self.geometry.cached),
         )
 
+    def _following(self, heard: list[Tensor], times: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what goes into the caches, of the layers' new keys and values and their times.
+
+        They are joined, and then divided again: to stack them would take an operator for each.
+        """
+        (parts, heads, _, width), of_times = (cache.shape for cache in self.caches)
+        of_heard = parts, heads, self.geometry.steps, width
+        return (
+            torch.cat(heard, dim=1).view(-1, *of_heard),
+            torch.cat(times, dim=1).view(-1, *of_times),
+        )
+
     def _output(self, x: Tensor) -> Tensor:
+        steps = self.geometry.steps
         if self.projection is not None:
             x = self.projection(x)
         if self.head is None:
-            return x.view(-1, self.geometry.steps, x.shape[1]).transpose(1, 2)
-        scores = pointwise(self.head.decoder_layers[0], x)
-        scores = scores.view(-1, self.geometry.steps, scores.shape[1])
+            return x.view(-1, steps, self.width).transpose(1, 2)
+        layer = self.head.decoder_layers[0]
+        scores = pointwise(layer, x).view(-1, steps, layer.out_channels)
         return functional.log_softmax(scores / self.head.temperature, dim=-1)
 
     def export(self, path: Path, to: Destination) -> None:
