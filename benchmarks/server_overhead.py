@@ -3,7 +3,8 @@
 One stream, or several, are sent to a real server whose models run on one thread each, so that all
 CPU time inside of a run is that of the thread that runs it. A client sends a chunk once the one
 before is answered. Every round gives one ratio, both numbers of it from the same seconds of the
-same process; what is printed is their median and quartiles.
+same process; what is printed is their median and quartiles. In turn with it the same is measured of
+a server that does nothing but run the model and answer: less than that is not to be had.
 
     python -m benchmarks.server_overhead MODELS RECORDING [--streams N] [--rounds N] [--chunk MS]
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import multiprocessing
 import os
 import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from benchmarks.server_client import RATE, connected, pcm16, stream_of
 from support.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
@@ -51,11 +53,14 @@ class Timed:
         return outputs
 
 
-def serve(models: Path, port: int, pipe: Connection) -> None:
+def serve(models: Path, port: int, pipe: Connection, *, bare: bool) -> None:
     """Serve until told to stop; answer every other word with the CPU seconds so far."""
-    from riva_speech.server.grpc_server import Server  # noqa: PLC0415 - in its own process
+    from benchmarks import bare_server  # noqa: PLC0415 - in its own process
+    from riva_speech.server.grpc_server import Server  # noqa: PLC0415 - as above
     from riva_speech.server.options import ServerOptions  # noqa: PLC0415 - as above
     from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
+
+    uri = f"127.0.0.1:{port}"
 
     def opened(folder: Path) -> Session:
         """Open a graph whose runs are timed, on one thread."""
@@ -68,8 +73,10 @@ def serve(models: Path, port: int, pipe: Connection) -> None:
         answer = partial(_answer, pipe, partial(loop.call_soon_threadsafe, stopping.set))
         threading.Thread(target=answer, daemon=True).start()
         with ThreadPoolExecutor() as executor:
-            options = ServerOptions(f"127.0.0.1:{port}", models)
-            await Server(options, executor, opened).run(stopping)
+            if bare:
+                await bare_server.serve(uri, models, executor, opened, stopping)
+            else:
+                await Server(ServerOptions(uri, models), executor, opened).run(stopping)
 
     asyncio.run(run())
 
@@ -94,26 +101,60 @@ def talk(stub: Any, samples: bytes, size: int) -> None:  # noqa: ANN401 - grpc h
         turn.release()
 
 
-def measure(options: argparse.Namespace, stub: Any, pipe: Connection) -> Iterator[float]:  # noqa: ANN401 - as above
-    """Give the ratio of each round."""
+@dataclass(frozen=True)
+class Subject:
+    """A server that is measured: a stub of its service, and the pipe to its process."""
+
+    stub: Any
+    pipe: Connection
+
+    @classmethod
+    @contextmanager
+    def started(cls, models: Path, *, bare: bool) -> Iterator[Subject]:
+        """Run a server of models as long as the context lasts."""
+        port = free_port()
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(models, port, theirs), kwargs={"bare": bare}
+        )
+        process.start()
+        try:
+            with connected(port) as stub:
+                yield cls(stub, ours)
+        finally:
+            ours.send("stop")
+            process.join()
+
+    def ratio(self, round_: Callable[[Any], object]) -> float:
+        """Give a round its stub; return what was computed meanwhile beside the runs, over these."""
+        before = self._asked()
+        round_(self.stub)
+        whole, inside = (now - then for now, then in zip(self._asked(), before, strict=True))
+        return (whole - inside) / inside
+
+    def _asked(self) -> tuple[float, float]:
+        self.pipe.send("now")
+        answer: tuple[float, float] = self.pipe.recv()
+        return answer
+
+
+def measure(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[list[float]]:
+    """Return the ratios of each subject's rounds, but for the first one, which warms up."""
     samples = pcm16(options.recording) * options.repeat
     size = 2 * RATE * options.chunk // 1000
     with ThreadPoolExecutor(options.streams) as pool:
-        for round_ in itertools.count():
-            before = _asked(pipe)
+
+        def round_(stub: Any) -> None:  # noqa: ANN401 - as above
+            """Send all streams at once."""
             list(pool.map(lambda _: talk(stub, samples, size), range(options.streams)))
-            whole, inside = (now - then for now, then in zip(_asked(pipe), before, strict=True))
-            # The first round warms up.
-            if round_:
-                yield (whole - inside) / inside
-            if round_ == options.rounds:
-                return
+
+        rounds = [[one.ratio(round_) for one in subjects] for _ in range(options.rounds + 1)]
+    return [list(ratios) for ratios in zip(*rounds[1:], strict=True)]
 
 
-def _asked(pipe: Connection) -> tuple[float, float]:
-    pipe.send("now")
-    answer: tuple[float, float] = pipe.recv()
-    return answer
+def _told(ratios: list[float]) -> str:
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{100 * middle:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def main() -> None:
@@ -128,20 +169,15 @@ def main() -> None:
     options = parser.parse_args()
     # As start-riva does, before NumPy is imported there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    port = free_port()
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(options.models, port, theirs)
-    )
-    server.start()
-    with connected(port) as stub:
-        ratios = list(measure(options, stub, ours))
-    ours.send("stop")
-    server.join()
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    with (
+        Subject.started(options.models, bare=False) as server,
+        Subject.started(options.models, bare=True) as bare,
+    ):
+        ratios = measure(options, (server, bare))
+    of_server, of_bare = map(_told, ratios)
     print(
         f"{options.streams} stream(s), chunks of {options.chunk} ms: the server computes "
-        f"{100 * middle:.0f} % ({100 * low:.0f} to {100 * high:.0f}) beside its model's runs"
+        f"{of_server} beside its model's runs, and one that does nothing else {of_bare}"
     )
 
 
