@@ -47,12 +47,13 @@ class Layer(nn.Module):
             pad_mask: True for each step behind the end, [batch, steps].
         """
         layer, (batch, steps) = self.layer, att_mask.shape[:2]
-        x = x.flatten(0, 1)
+        width = layer.conv.d_model
+        x = x.view(-1, width)
         x = x + feed_forward(layer.feed_forward1, layer.norm_feed_forward1(x), layer.fc_factor)
         x = x + self.attention(layer.norm_self_att(x), att_mask, pos_emb)
         x = x + _convolved(layer.conv, layer.norm_conv(x), pad_mask)
         x = x + feed_forward(layer.feed_forward2, layer.norm_feed_forward2(x), layer.fc_factor)
-        found: Tensor = layer.norm_out(x).view(batch, steps, x.shape[1])
+        found: Tensor = layer.norm_out(x).view(batch, steps, width)
         return found
 
 
@@ -74,7 +75,8 @@ class _Attention(nn.Module):
         by_content, by_position = self.query(x, heads)
         keys = heads(attention.linear_k(x)).permute(0, 2, 3, 1)
         values = heads(attention.linear_v(x)).transpose(1, 2)
-        shifted = _shifted(torch.matmul(by_position, self._positions(encodings)), batch, steps)
+        distances = torch.matmul(by_position, self._positions(encodings))
+        shifted = _shifted(distances, batch, attention.h, steps)
         bias = torch.where(mask, _MASKED, 0.0)[:, None]
         scores = torch.matmul(by_content, keys) + shifted + bias
         heard = torch.matmul(softmax(scores), values).transpose(1, 2)
@@ -88,18 +90,18 @@ class _Attention(nn.Module):
         The last entry stands for nothing: it makes shifting a matter of shapes.
         """
         attention = self.attention
-        one_more = functional.pad(encodings[0].transpose(0, 1), (0, 1))
-        projected = torch.matmul(attention.linear_pos.weight, one_more)
-        return projected.view(attention.h, attention.d_k, -1)
+        one_more = functional.pad(encodings[0], (0, 0, 0, 1))
+        projected = functional.linear(one_more, attention.linear_pos.weight)
+        return projected.view(-1, attention.h, attention.d_k).permute(1, 2, 0)
 
 
-def _shifted(scores: Tensor, batch: int, steps: int) -> Tensor:
+def _shifted(scores: Tensor, batch: int, heads: int, steps: int) -> Tensor:
     """Move row i of [batch, heads, steps, 2 * steps] i places left of the last row's place.
 
     Read as one long row, each row begins one place earlier than the row before it.
     """
-    heads, distances = scores.shape[1], 2 * steps - 1
-    flat = scores.view(batch, heads, steps * 2 * steps)
+    distances = 2 * steps - 1
+    flat = scores.view(batch, heads, -1)
     flat = flat[:, :, steps - 1 : steps - 1 + steps * distances]
     return flat.view(batch, heads, steps, distances)[..., :steps]
 
@@ -114,7 +116,9 @@ def _convolved(module: Any, x: Tensor, silent: Tensor) -> Tensor:  # noqa: ANN40
     """Apply NeMo's convolution module to rows; ``silent`` is the ``pad_mask`` of ``Layer``."""
     layer, (batch, steps) = module.depthwise_conv, silent.shape
     pads = layer._left_padding, layer._right_padding  # noqa: SLF001 - NeMo has no other name
-    x = functional.glu(pointwise(module.pointwise_conv1, x), dim=1).view(batch, steps, -1)
+    x = functional.glu(pointwise(module.pointwise_conv1, x), dim=1).view(
+        batch, steps, module.d_model
+    )
     if pads[1]:  # else no step hears what comes later
         x = x * torch.where(silent, 0.0, 1.0)[:, :, None]
     x = functional.silu(mixed(module, x, pads, steps))
