@@ -48,7 +48,7 @@ class Layer(nn.Module):
         """
         layer, (batch, steps) = self.layer, att_mask.shape[:2]
         width = layer.conv.d_model
-        x = x.view(-1, width)
+        x = x.reshape(-1, width)
         x = x + feed_forward(layer.feed_forward1, layer.norm_feed_forward1(x), layer.fc_factor)
         x = x + self.attention(layer.norm_self_att(x), att_mask, pos_emb)
         x = x + _convolved(layer.conv, layer.norm_conv(x), pad_mask)
@@ -143,7 +143,14 @@ def lean(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - as above
 def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - as above
     """Whether these layers can stand for an encoder's; all released models' encoders do."""
     attention = getattr(encoder, "self_attention_model", None)
-    return attention == "rel_pos" and all(
-        layer.conv.pointwise_activation == "glu_" and not layer.is_adapter_available()
-        for layer in encoder.layers
+    return attention == "rel_pos" and all(map(_is_known, encoder.layers))
+
+
+def _is_known(layer: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether a layer is NeMo's own, with nothing put into it."""
+    is_conformer = type(layer).__name__ == "ConformerLayer"
+    return (
+        is_conformer
+        and layer.conv.pointwise_activation == "glu_"
+        and not layer.is_adapter_available()
     )
