@@ -17,9 +17,9 @@ than the line would be all that is measured, since only ours waits for it.
 It prints the median rates and the processor time a GiB takes, of who fetches and of who serves,
 which a busy machine changes less; then the median and the quartiles of the ratios within each
 round. Against curl, which is given the address, ours counts from the list on. "bound" is the best
-ratio to curl that one who moves bytes as curl does and hashes them could have on this machine:
-hashing needs a core for as long as SHA-256 takes by itself, and processor time that curl and nginx
-leave over.
+ratio that one who moves bytes as curl does and hashes them could have on this machine: hashing
+needs a core for as long as SHA-256 takes by itself, and processor time that curl and nginx leave
+over.
 Last, a transfer is killed half way, and the server counts what the next one asks for.
 """
 
@@ -275,6 +275,8 @@ def compare(here: Bench, rounds: int, hashing: float) -> None:
     print(f"  ours / curl / bound: {spread(parts)}")
     ratios = [t.whole / o.whole for t, o in zip(runs["ngcsdk"], own, strict=True)]
     print(f"  ours / ngcsdk: {spread(ratios)}")
+    best = [t.whole * b / c.listed for t, b, c in zip(runs["ngcsdk"], bounds, curl, strict=True)]
+    print(f"  bound of ours / ngcsdk: {spread(best)}")
 
 
 def main() -> None:
@@ -283,9 +285,12 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024, help="the size of the file")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is taken")
     parser.add_argument("--scheme", choices=["http", "https"], default="https")
-    parser.add_argument("--slow", type=int, default=8, help="the slow line's MiB/s a connection")
+    slow = "the slow line's MiB/s a connection; 0 leaves it out"
+    parser.add_argument("--slow", type=int, default=8, help=slow)
     parser.add_argument("--folder", type=Path, help="where the files go [memory]")
     arguments = parser.parse_args()
+    # Else the files would stay in memory, and nginx with them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     size, base = arguments.mib << 20, arguments.folder or (MEMORY if MEMORY.is_dir() else None)
     hashing = size / hash_rate()
     print(f"{arguments.mib} MiB over {arguments.scheme}, {os.cpu_count()} cores")
@@ -298,9 +303,10 @@ def main() -> None:
         compare(here, arguments.rounds, hashing)
         missing, again = here.killed()
         print(f"  killed half way: {missing} bytes missing, {again} sent again")
-        print(f"{arguments.slow} MiB/s a connection", flush=True)
-        here.ngc.address = here.blobs.url(slow=True)
-        compare(here, arguments.rounds, hashing)
+        if arguments.slow:
+            print(f"{arguments.slow} MiB/s a connection", flush=True)
+            here.ngc.address = here.blobs.url(slow=True)
+            compare(here, arguments.rounds, hashing)
 
 
 if __name__ == "__main__":
