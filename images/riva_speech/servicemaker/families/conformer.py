@@ -148,7 +148,7 @@ class Query(nn.Module):
 
         ``heads`` turns rows into [batch, steps, heads, head width].
         """
-        query = heads(functional.linear(x, self.linear.weight * self.factor))
+        query = heads(functional.linear(x, _times(self.linear.weight, self.factor)))
         by_content, by_position = query + self.content_bias, query + self.position_bias
         return by_content.transpose(1, 2), by_position.transpose(1, 2)
 
@@ -156,8 +156,33 @@ class Query(nn.Module):
 def feed_forward(module: Any, x: Tensor, factor: float) -> Tensor:  # noqa: ANN401 - as above
     """Apply NeMo's two layers to rows, and multiply what they give."""
     last = module.linear2
-    bias = None if last.bias is None else last.bias * factor
-    return functional.linear(module.activation(module.linear1(x)), last.weight * factor, bias)
+    bias = None if last.bias is None else _times(last.bias, factor)
+    x = module.activation(module.linear1(x))
+    return functional.linear(x, _times(last.weight, factor), bias)
+
+
+def _times(weight: Tensor, factor: float) -> Tensor:
+    """Multiply a weight, which takes no memory while a graph is traced."""
+    multiplied: Tensor = _Multiplied.apply(weight, factor)
+    return multiplied
+
+
+class _Multiplied(torch.autograd.Function):
+    """A weight times a number.
+
+    The tracer keeps every product that it sees. What it is given for weights are zeros, of which
+    any product is the same, so it may have them as they are.
+    """
+
+    @staticmethod
+    def forward(_: Any, weight: Tensor, factor: float) -> Tensor:  # noqa: ANN401 - torch's
+        """Multiply, or leave it to the graph."""
+        return weight.view_as(weight) if torch.onnx.is_in_onnx_export() else weight * factor
+
+    @staticmethod
+    def symbolic(graph: Any, weight: Any, factor: float) -> Any:  # noqa: ANN401 - torch's
+        """Return the node."""
+        return graph.op("Mul", weight, graph.op("Constant", value_t=torch.tensor(factor)))
 
 
 def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor:  # noqa: ANN401 - as above
