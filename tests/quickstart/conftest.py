@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quickstart
-from support import ports
+from support import fetching, ports
 from support.ngc import Ngc
 
 if TYPE_CHECKING:
@@ -182,8 +182,11 @@ def ngc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngc]:
 
 
 @pytest.fixture
-def ngc(ngc_server: Ngc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ngc:
-    """The stand-in, fresh, with an environment that leads there and a home of its own."""
+def ngc(ngc_server: Ngc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ngc]:
+    """The stand-in, fresh, with an environment that leads there and a home of its own.
+
+    At the end no thread of a transfer is left that could ask it for something in the next test.
+    """
     ngc_server.reset()
     home = tmp_path / "ngc-home"
     home.mkdir()
@@ -191,4 +194,5 @@ def ngc(ngc_server: Ngc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ngc
         monkeypatch.delenv(name, raising=False)
     for name, value in {**ngc_server.environment, "HOME": str(home)}.items():
         monkeypatch.setenv(name, value)
-    return ngc_server
+    yield ngc_server
+    fetching.settle()

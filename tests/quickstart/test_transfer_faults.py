@@ -329,3 +329,14 @@ def test_no_schedule_of_faults_makes_a_wrong_file(
     transfer.fetch(here, ARTIFACT, file, target, lambda _: None, LIMITS)
     assert target.read_bytes() == DATA[: 6 * STEP + 99]
     assert alone(target)
+
+
+def test_what_one_test_leaves_is_not_counted_in_the_next(ngc: Ngc, target: Path) -> None:
+    """The stand-in forgets only when nothing is being answered any more, to whoever has left."""
+    ngc.fail(Fault("drip", value=8 * STEP, times=-1))
+    here, file = described()
+    with here.open(ARTIFACT, file, 0, file.size) as body:
+        assert body.readinto(memoryview(bytearray(100))) == 100
+    ngc.reset()
+    assert not ngc.sent
+    assert not target.exists()

@@ -195,7 +195,11 @@ class Ngc:
                 server.server_close()
 
     def reset(self) -> None:
-        """Forget all that a test has told it, and what it has seen."""
+        """Forget all that a test has told it, and what it has seen.
+
+        What is still being answered, to a client that has left, must not be counted as the next's.
+        """
+        self._settle()
         fresh = Ngc(self.folder)
         self.page, self.link_seconds = fresh.page, fresh.link_seconds
         self.token_seconds = fresh.token_seconds
@@ -226,9 +230,13 @@ class Ngc:
 
         A client may have the last bytes before they are counted.
         """
+        self._settle()
+        return self._sent
+
+    def _settle(self) -> None:
+        """Wait until nothing is being answered."""
         with self.lock:
             assert self.lock.wait_for(lambda: not self._busy, 100)
-        return self._sent
 
     def count(self, name: str, size: int) -> None:
         """Count bytes of a file as sent."""
@@ -333,6 +341,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"
+    # Else a body waits 40 ms for its head to be acknowledged.
+    disable_nagle_algorithm = True
     server: Server
     faults: list[Fault]
 
