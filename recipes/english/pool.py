@@ -76,6 +76,7 @@ class Pool:
         """Make room for hours of speech; a source has a share of batches."""
         self.audio = torch.empty(int(hours * 3600 * RATE), dtype=torch.int16, device=device)
         self.device, self.encode, self.used = device, encode, 0
+        self.interpolate = interpolate
         self.offsets = self.lengths = np.zeros(0, np.int64)
         self.tokens: list[NDArray[np.int32]] = []
         self.domains = {name: Domain(share) for name, share in shares.items()}
@@ -175,22 +176,40 @@ class Pool:
         """Read the utterances at their speeds, by cubic interpolation, [batch, room]."""
         bring = lambda array: torch.from_numpy(array).to(self.device, non_blocking=True)  # noqa: E731
         offset, length, start, rate = map(bring, (offsets, lengths, starts, speed))
-        time = torch.arange(room, device=self.device)
-        base = torch.zeros((len(speed), room), dtype=torch.int64, device=self.device)
-        place = torch.full((len(speed), room), -1.0, dtype=torch.float64, device=self.device)
-        for segment in range(offsets.shape[1]):
-            position = (time - start[:, segment, None]) * rate[:, None]
-            within = (position >= 1) & (position < length[:, segment, None] - 3)
-            base = torch.where(within, offset[:, segment, None], base)
-            place = torch.where(within, position, place)
-        whole = place.floor()
-        between = (place - whole).float()
-        index = base + whole.long()
-        last = max(self.used, 4) - 1
-        a, b, c, d = (
-            self.audio[(index + step).clamp(0, last)].float() / 32768 for step in (-1, 0, 1, 2)
-        )
-        cubic = b + 0.5 * between * (
-            c - a + between * (2 * a - 5 * b + 4 * c - d + between * (3 * (b - c) + d - a))
-        )
-        return torch.where(place >= 0, cubic, torch.zeros_like(cubic))
+        return self.interpolate(self.audio, offset, length, start, rate, room)
+
+
+def interpolate(
+    audio: Tensor, offset: Tensor, length: Tensor, start: Tensor, rate: Tensor, room: int
+) -> Tensor:
+    """Read up to three pieces of one row of samples into each item, by cubic interpolation.
+
+    Args:
+        audio: All samples, 16-bit.
+        offset: Where each piece lies in ``audio``, [batch, segments], in samples.
+        length: How long it is there.
+        start: Where it begins in its item.
+        rate: How fast it is read, [batch].
+        room: Samples of an item.
+
+    Returns:
+        Samples between -1 and 1, [batch, room]; 0 where there is no piece.
+    """
+    time = torch.arange(room, device=audio.device)
+    base = torch.zeros((len(rate), room), dtype=torch.int64, device=audio.device)
+    place = torch.full((len(rate), room), -1.0, dtype=torch.float64, device=audio.device)
+    for segment in range(offset.shape[1]):
+        position = (time - start[:, segment, None]) * rate[:, None]
+        within = (position >= 1) & (position < length[:, segment, None] - 3)
+        base = torch.where(within, offset[:, segment, None], base)
+        place = torch.where(within, position, place)
+    whole = place.floor()
+    between = (place - whole).float()
+    index = base + whole.long()
+    a, b, c, d = (
+        audio[(index + step).clamp(0, len(audio) - 1)].float() / 32768 for step in (-1, 0, 1, 2)
+    )
+    cubic = b + 0.5 * between * (
+        c - a + between * (2 * a - 5 * b + 4 * c - d + between * (3 * (b - c) + d - a))
+    )
+    return torch.where(place >= 0, cubic, torch.zeros_like(cubic))

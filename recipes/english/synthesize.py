@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[str, random.Random], Samples]
 
-SHARD_SECONDS = 1200.0
+SHARD_SECONDS = 3600.0
 # Sentences are grouped by length within so many of them.
 SHUFFLED_TOGETHER = 30_000
 READ_TOGETHER = 192

@@ -169,6 +169,21 @@ def test_spoiled_speech_keeps_its_shape_and_bounds() -> None:
 
 
 @pytest.mark.nemo
+def test_drawn_voices_are_mixes_of_all_that_there_are(tmp_path: Path) -> None:
+    """Voices differ from each other, and lie about the recorded ones: their mean is theirs."""
+    from recipes.english.kokoro import LONGEST_STYLE, STYLE, Voices  # noqa: PLC0415 - needs torch
+
+    rng = np.random.default_rng(0)
+    recorded = rng.normal(1, 1, (5, LONGEST_STYLE + 1, 1, STYLE)).astype(np.float32)
+    np.savez(tmp_path / "voices.npz", **{f"voice_{n}": one for n, one in enumerate(recorded)})
+    drawn = Voices(tmp_path / "voices.npz").draw(rng, 40, 3000)
+    own = recorded[:, 40, 0]
+    assert drawn.shape == (3000, STYLE)
+    assert np.abs(drawn.mean(0) - own.mean(0)).max() < 0.1 * own.std(0).max()
+    assert drawn.std(0).min() > 0.3 * own.std(0).min()
+
+
+@pytest.mark.nemo
 def test_every_frame_belongs_to_one_token() -> None:
     """Kokoro's alignment gives each token its frames, and the last one those that are left."""
     import torch  # noqa: PLC0415 - optional

@@ -10,6 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from recipes.english.onnx_graph.elements import ELEMENTS
+from recipes.english.onnx_graph.fusion import fuse
 from recipes.english.onnx_graph.layers import LAYERS
 from recipes.english.onnx_graph.node import SMALL, Node, Tensor
 
@@ -25,10 +26,13 @@ OPERATORS = {**ELEMENTS, **LAYERS}
 class Graph:
     """An ONNX graph whose values can be given and asked for by name."""
 
-    def __init__(self, path: Path, device: str) -> None:
-        """Load the graph's weights onto a device."""
+    def __init__(self, path: Path, device: str, halved: tuple[str, ...] = ()) -> None:
+        """Load the graph's weights onto a device.
+
+        Convolutions whose outputs' names have one of ``halved`` in them compute in float16.
+        """
         graph = onnx.load(str(path)).graph
-        self.device = torch.device(device)
+        self.device, self.halved = torch.device(device), halved
         self.constants: Values = {
             one.name: self._constant(numpy_helper.to_array(one)) for one in graph.initializer
         }
@@ -64,7 +68,7 @@ class Graph:
                 self._run_node(node, self.constants)
             else:
                 left.append(node)
-        self.nodes = left
+        self.nodes = fuse(left)
 
     def plan(self, given: Iterable[str], wanted: Iterable[str]) -> list[tuple[Node, list[str]]]:
         """Return the operations between two sets of values, and what can be dropped after each."""
@@ -101,6 +105,11 @@ class Graph:
         if not isinstance(results, tuple):
             results = (results,)
         values.update(zip(node.outputs, results, strict=False))
+
+    def precision(self, node: Node) -> torch.dtype:
+        """Return what a convolution computes in."""
+        half = any(name in node.outputs[0] for name in self.halved)
+        return torch.float16 if half else torch.float32
 
     def together(self, *tensors: Tensor) -> list[Tensor]:
         """Bring tensors to one device, if they are not on one."""

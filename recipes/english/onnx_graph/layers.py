@@ -53,16 +53,64 @@ def _convolve(node: Node, tensor: Tensor, weight: Tensor, bias: Tensor | None) -
     )
 
 
-def _conv(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
-    return _convolve(node, inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None)  # noqa: PLR2004
+def _conv(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    tensor, weight, bias = _in_precision(graph, node, inputs)
+    return _convolve(node, tensor, weight, bias)
 
 
-def _conv_transpose(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+def _in_precision(graph: Graph, node: Node, inputs: list[Tensor]) -> list[Tensor]:
+    """Bring a convolution's input, weight and bias, if any, to the precision it computes in."""
+    kind = graph.precision(node)
+    tensor, weight, bias = [*inputs, None][:3]
+    return [tensor.to(kind), weight.to(kind), None if bias is None else bias.to(kind)]
+
+
+def _scaled_convolution(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Run what was a quantised convolution, its bias and the scale of both, as one convolution."""
+    tensor, weight, zero, bias, scale = inputs
+    name, kind = node.outputs[0], graph.precision(node)
+    if name not in graph.made:
+        by = scale.to(graph.device)
+        weight = _less_zero(graph, weight, zero) * by.reshape(-1, 1, 1)
+        bias = None if bias is None else (bias.to(graph.device) * by).flatten().to(kind)
+        graph.made[name] = weight.to(kind), bias
+    return _convolve(node, tensor.to(kind), *graph.made[name])
+
+
+def _less_zero(graph: Graph, weight: Tensor, zero: Tensor | None) -> Tensor:
+    """Return a convolution's integer weight less its zero point, in floating point."""
+    weight = weight.to(graph.device, torch.float32)
+    if zero is None:
+        return weight
+    return weight - zero.to(graph.device, torch.float32).reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _instance_norm(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:
+    return functional.instance_norm(inputs[0], eps=float(inputs[1]))
+
+
+def _adaptive_snake(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:
+    """Compute y + sin(a y)^2 / a of y = factor x + offset, in the precision of x."""
+    tensor, *others = inputs
+    compute = _snake_on_gpu if tensor.is_cuda else _snake
+    return compute(tensor, *(one.to(tensor.dtype) for one in others))
+
+
+def _snake(
+    tensor: Tensor, factor: Tensor, offset: Tensor, alpha: Tensor, reciprocal: Tensor
+) -> Tensor:
+    tensor = factor * tensor + offset
+    return tensor + reciprocal * (alpha * tensor).sin().square()
+
+
+# One pass over memory instead of six.
+_snake_on_gpu = torch.compile(_snake, dynamic=True)
+
+
+def _conv_transpose(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     attributes = node.attributes
     return functional.conv_transpose1d(
-        inputs[0],
-        inputs[1],
-        inputs[2] if len(inputs) > 2 else None,  # noqa: PLR2004
+        *_in_precision(graph, node, inputs),
         stride=attributes.get("strides", (1,)),
         padding=attributes.get("pads", (0,))[0],
         output_padding=attributes.get("output_padding", (0,)),
@@ -97,13 +145,12 @@ def _weight(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     """Return an integer weight less its zero point, in floating point."""
     name = node.inputs[1]
     if name not in graph.made:
-        weight = inputs[1].to(graph.device, torch.float32)
-        if len(inputs) > 3 and inputs[3] is not None:  # noqa: PLR2004
-            zero = inputs[3].to(graph.device, torch.float32)
-            if node.kind == "ConvInteger" and zero.numel() > 1:
-                zero = zero.reshape(-1, *[1] * (weight.dim() - 1))
-            weight = weight - zero
-        graph.made[name] = weight
+        zero = inputs[3] if len(inputs) > 3 else None  # noqa: PLR2004
+        if node.kind == "ConvInteger":
+            graph.made[name] = _less_zero(graph, inputs[1], zero)
+        else:
+            weight = inputs[1].to(graph.device, torch.float32)
+            graph.made[name] = weight if zero is None else weight - zero.to(graph.device).float()
     return graph.made[name]
 
 
@@ -158,6 +205,7 @@ def _gates(tensor: Tensor, size: int) -> Tensor:
 
 
 LAYERS: dict[str, Operator] = {
+    "AdaptiveSnake": _adaptive_snake,
     "Conv": _conv,
     "ConvInteger": _conv_integer,
     "ConvTranspose": _conv_transpose,
@@ -165,9 +213,11 @@ LAYERS: dict[str, Operator] = {
     "DynamicQuantizeLSTM": _lstm,
     "FastGelu": _fast_gelu,
     "FusedMatMul": _fused_matmul,
+    "InstanceNorm": _instance_norm,
     "LayerNormalization": _layer_norm,
     "MatMulInteger": _matmul_integer,
     "Resize": _resize,
     "STFT": _stft,
+    "ScaledConvolution": _scaled_convolution,
     "SkipLayerNormalization": _skip_layer_norm,
 }
