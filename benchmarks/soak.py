@@ -28,6 +28,7 @@ from riva.client.proto import riva_asr_pb2
 
 from benchmarks.processes import running
 from benchmarks.server_client import connected, pcm16, recognition_config, stream_of
+from riva_speech.server.memory import REST_SECONDS
 from support.ports import free_port
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class Subject:
         """Return its resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+
+    def rested(self) -> int:
+        """Return its resident memory in bytes once it has given back what it does not need."""
+        time.sleep(2 * REST_SECONDS)
+        return self.rss()
 
     def live(self) -> float:
         """Return how many streams hold caches, and how many calls hold a place."""
@@ -193,10 +199,10 @@ def main() -> None:
         load.learn()
         for _ in range(2):
             load.run(min(60.0, seconds / 4))
-        drained, before = subject.drained(), subject.rss()
+        drained, before = subject.drained(), subject.rested()
         load.run(seconds)
         drained &= subject.drained()
-        growth = subject.rss() / before
+        growth = subject.rested() / before
         alive = subject.process.poll() is None
     print(f"ends: {dict(load.ends)}")
     print(f"memory grew {growth:.3f} times; alive: {alive}; no stream left: {drained}")

@@ -26,6 +26,7 @@ from riva_speech.batching import (
 )
 from riva_speech.server import messages, requests
 from riva_speech.server.conversation import opened
+from riva_speech.server.memory import Reclaimer
 from riva_speech.server.registry import UnavailableModelError, Wanted
 from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
@@ -59,6 +60,7 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self._max_requests = max_requests
         self._journal = journal
         self._active = 0
+        self._memory = Reclaimer()
         self._is_closed = False
 
     def open(self, registry: Registry, scheduler: Scheduler) -> None:
@@ -175,6 +177,7 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self.check_place(method)
         registry, scheduler = self._opened()
         self._active += 1
+        self._memory.work()
         call = self._journal.begin(method)
         try:
             yield call, registry, scheduler
@@ -191,6 +194,8 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             raise RefusedError(status, sentence) from error
         finally:
             self._active -= 1
+            if not self._active:
+                self._memory.rest()
             self._journal.end(call)
 
 
