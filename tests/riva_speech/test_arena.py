@@ -103,6 +103,32 @@ def test_what_is_appended_pushes_out_the_oldest(counts: list[int], axis: int) ->
         np.testing.assert_array_equal(rows_of(arena, [slot])["heard"], [alone])
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=40))
+def test_streams_that_have_moved_on_share_no_memory(actions: list[tuple[int, int]]) -> None:
+    """Each has its own newest entries behind zeros, whoever began, went on or ended meanwhile.
+
+    A stream goes on by so many entries; by none, it ends, and another begins in its stead.
+    """
+    shape = (2, 4, 16)
+    arena = Arena({"heard": Row(shape, np.float32, append_axis=2)}, block_slots=2)
+    slots = [arena.take() for _ in range(6)]
+    expected = np.zeros((6, *shape), np.float32)
+    for number, (place, count) in enumerate(actions, 1):
+        if count:
+            added = np.random.default_rng(number).normal(size=(1, 2, 4, count)).astype("f4")
+            with arena.using([slots[place]]):
+                arena.scatter([slots[place]], {"heard": added})
+            moved = np.concatenate([expected[place], added[0]], axis=2)
+            expected[place] = moved[..., count:]
+        else:
+            slots[place].free()
+            slots[place], expected[place] = arena.take(), 0
+
+    np.testing.assert_array_equal(rows_of(arena, slots)["heard"], expected)
+    for slot, alone in zip(slots, expected, strict=True):
+        np.testing.assert_array_equal(rows_of(arena, [slot])["heard"], [alone])
+
+
 def test_an_arena_grows_and_shrinks_in_blocks() -> None:
     """A hundred streams take their blocks, and leave one behind."""
     arena = Arena(ROWS, block_slots=8)

@@ -84,7 +84,7 @@ class Row:
         if offset + step <= self.margin:
             return offset + step
         left = self.size - step
-        memory[:left] = memory[offset + step : offset + self.size].copy()
+        memory[:left] = memory[offset + step : offset + self.size]
         return 0
 
     def room(self, count: int) -> NDArray[Any]:
