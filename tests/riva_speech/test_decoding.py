@@ -12,7 +12,13 @@ from riva_speech.asr.ctc import Hypothesis, Tokens, read
 from riva_speech.asr.endpointing import Endpointer
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.pipeline import EndpointingConfig
-from riva_speech.asr.results import Result, ResultBuilder
+from riva_speech.asr.results import (
+    Alternative,
+    DeferredAlternative,
+    RecognisedWord,
+    Result,
+    ResultBuilder,
+)
 from riva_speech.errors import DamagedArchiveError
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
@@ -173,6 +179,35 @@ def test_word_times_and_confidences_come_from_the_tokens(*, is_final: bool) -> N
     assert [(word.start_ms, word.end_ms) for word in result.words] == [(160, 240), (560, 800)]
     assert [word.confidence for word in result.words] == pytest.approx([0.9, 0.5])
     assert result.confidence == pytest.approx(np.mean([0.9, 0.8, 0.5]))
+
+
+@pytest.mark.parametrize("is_final", [True, False])
+def test_a_result_may_be_told_later(*, is_final: bool) -> None:
+    """Its text and confidence stay, and each word's times are so much later."""
+    vocabulary = Vocabulary(("▁one",), VocabularyType.SENTENCEPIECE)
+    tokens = Tokens(np.array([0, 0]), np.array([2, 9]), np.array([0.9, 0.8], "f4"))
+    result = build(vocabulary, tokens, seconds=1.0, is_final=is_final)
+
+    later = result.later(1.5)
+
+    assert (later.transcript, later.confidence) == (result.transcript, result.confidence)
+    assert [(word.start_ms, word.end_ms) for word in later.words] == [(1660, 1740), (2220, 2300)]
+    assert later.audio_processed == 2.5
+
+
+def test_an_interim_result_that_is_told_later_is_timed_when_somebody_asks() -> None:
+    """An utterance in progress costs no more for being another than its stream's first."""
+    asked: list[str] = []
+
+    def make() -> Alternative:
+        """Note that the words are wanted."""
+        asked.append("words")
+        return Alternative((RecognisedWord("one", 0, 80, 1.0),), 1.0)
+
+    later = DeferredAlternative("one", make).later(500)
+    assert (later.transcript, asked) == ("one", [])
+    assert later.words == (RecognisedWord("one", 500, 580, 1.0),)
+    assert asked == ["words"]
 
 
 @pytest.mark.parametrize("is_final", [True, False])

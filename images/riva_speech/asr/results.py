@@ -70,9 +70,9 @@ class DeferredAlternative:
         """The mean posterior of the tokens."""
         return self._made.confidence
 
-    def later(self, milliseconds: int) -> Alternative:
+    def later(self, milliseconds: int) -> DeferredAlternative:
         """Return this reading with its words so much later."""
-        return self._made.later(milliseconds)
+        return DeferredAlternative(self.transcript, lambda: self._made.later(milliseconds))
 
 
 @dataclass(frozen=True)
