@@ -33,7 +33,7 @@ _TEXT = "what somebody may have said in the seconds of one utterance so far"
 
 
 class _Step:
-    """Runs what was run last, once more."""
+    """Runs the step that was run last, once more."""
 
     def __init__(self, models: Path, open_session: SessionOpener) -> None:
         def opened(folder: Path) -> Session:
@@ -48,9 +48,10 @@ class _Step:
         raise SystemExit(f"{models} holds no streaming model")
 
     def keep(self, session: Session, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Remember a run."""
-        self._session = session
-        self._inputs = {name: value.copy() for name, value in inputs.items()}
+        """Remember a run of the graph that hears; a transducer's search runs others behind it."""
+        if "audio_signal" in inputs:
+            self._session = session
+            self._inputs = {name: value.copy() for name, value in inputs.items()}
 
     def __call__(self) -> None:
         """Run it."""
