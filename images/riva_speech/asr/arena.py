@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 _BLOCK_SLOTS = 16
-# A row that is appended to has so large a part of its size in memory behind it, to move on into.
+# Behind a row that is appended to lies memory of its size over this, for it to move on into.
 _MARGIN_PART = 64
 
 
@@ -149,7 +149,7 @@ class Arena:
 
     @property
     def row_bytes(self) -> int:
-        """What one stream's rows take."""
+        """What one stream's rows take, without the margins behind them."""
         return sum(row.size * np.dtype(row.dtype).itemsize for row in self._rows.values())
 
     @property
