@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from riva_speech.servicemaker.families.folding import fold
-from riva_speech.servicemaker.families.sharing import shared_weights
+from riva_speech.servicemaker.families.sharing import Destination, shared_weights
 from riva_speech.sessions.onnx import OnnxSession
 
 if TYPE_CHECKING:
@@ -144,3 +144,27 @@ def test_what_only_a_branch_or_the_caller_reads_is_kept(tmp_path: Path) -> None:
         given = {"x": x, "loud": np.array(loud)}
         expected, found = plain.run({**given, **arrays}), ours.run(given)
         assert all(np.allclose(found[name], one, atol=1e-4) for name, one in expected.items())
+
+
+def test_a_weight_has_one_name_and_a_table_is_stored_with_the_weights(tmp_path: Path) -> None:
+    """The tracer is given no weight twice, and the graph holds neither weights nor tables."""
+    import torch  # noqa: PLC0415 - comes with the extra nemo
+
+    from riva_speech.servicemaker.families import graphs, tracing  # noqa: PLC0415 - needs torch
+
+    torch.manual_seed(0)
+    linear, table = torch.nn.Linear(80, 80), torch.randn(STEPS, 80)
+    part = torch.nn.Sequential(linear, torch.nn.ReLU(), linear)
+    module = tracing.ForExport(part, lambda x: part(x) + table)
+    x, path, stored = torch.randn(3, STEPS, 80), tmp_path / "g.onnx", tmp_path / "weights.bin"
+    interface = tracing.Interface(["x"], ["y"], {"x": {0: "batch"}, "y": {0: "batch"}})
+
+    assert list(tracing.distinct_weights(module)) == ["part.0.weight", "part.0.bias"]
+    with graphs.quiet(path), shared_weights(stored) as shared:
+        tracing.write_graph(module, (x,), path, interface, Destination(shared, 17))
+
+    with torch.inference_mode():
+        expected = module(x).numpy()
+    found = OnnxSession(path, as_written=True).run({"x": x.numpy()})["y"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert path.stat().st_size < table.nbytes < stored.stat().st_size

@@ -54,8 +54,8 @@ def export_steps(
     device = next(encoder.parameters()).device
     with torch.inference_mode():
         for path, first in zip(paths, (True, False), strict=True):
-            step = Step(encoder, head, config, first=first)
-            step.to(device).export(path, to)
+            # Never both at once: each holds projected positions and the biases of all layers.
+            Step(encoder, head, config, first=first).to(device).export(path, to)
 
 
 def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above

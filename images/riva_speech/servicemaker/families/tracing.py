@@ -89,7 +89,7 @@ def write_graph(
     to: Destination,
 ) -> None:
     """Trace a module on example inputs, and write it as a graph and weights."""
-    weights = module.eval().state_dict()
+    weights = distinct_weights(module.eval())
     names = list(weights)
     with torch.inference_mode():
         torch.onnx.export(
@@ -106,6 +106,18 @@ def write_graph(
     _complete(path, weights, to.weights)
 
 
+def distinct_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a module's weights, each by one of its names.
+
+    What stands for a layer holds parts of it once more, and each name would be one more blank.
+    """
+    found: dict[tuple[int, str], tuple[str, torch.Tensor]] = {}
+    for path, weight in module.state_dict().items():
+        table, name = _place(module, path)
+        found.setdefault((id(table), name), (path, weight))
+    return dict(found.values())
+
+
 def _blank(weight: torch.Tensor) -> torch.Tensor:
     """Return a tensor like a weight that takes no memory: of zeros which nobody writes.
 
@@ -119,7 +131,7 @@ def _blank(weight: torch.Tensor) -> torch.Tensor:
 
 def _complete(path: Path, parameters: Mapping[str, torch.Tensor], weights: SharedWeights) -> None:
     """Give a graph that was written without them its weights."""
-    model = onnx.load(path)
+    model = _without_tables(path, weights)
     graph = model.graph
     constants = {name: _loader(tensor) for name, tensor in parameters.items()}
     inputs = [value for value in graph.input if value.name not in constants]
@@ -127,9 +139,19 @@ def _complete(path: Path, parameters: Mapping[str, torch.Tensor], weights: Share
     graph.input.extend(inputs)
     _keep_length(graph)
     used = fold(graph, constants)
-    weights.move_in(graph)
     graph.initializer.extend(weights.tensor(name, load()) for name, load in used.items())
     onnx.save(model, path)
+
+
+def _without_tables(path: Path, weights: SharedWeights) -> onnx.ModelProto:
+    """Read a graph, and move the large constants that the tracer left in it to the weights.
+
+    A message keeps the memory of what was taken out of it, so a new one is made of the rest.
+    """
+    model = onnx.load(path)
+    weights.move_in(model.graph)
+    rest = model.SerializeToString()
+    return onnx.ModelProto.FromString(rest)
 
 
 def _loader(tensor: torch.Tensor) -> Load:
