@@ -98,8 +98,11 @@ def _projected(nemo: Any, lasts: Any) -> Any:
     return torch.stack(parts, dim=1)
 
 
-def test_other_attention_is_left_to_nemo() -> None:
-    """An encoder with absolute positions is exported by NeMo's own exporter."""
+@pytest.mark.parametrize(
+    "different", [{"self_attention_model": "abs_pos"}, {"conv_norm_type": "group_norm4"}]
+)
+def test_other_layers_are_left_to_nemo(different: dict[str, Any]) -> None:
+    """An encoder with absolute positions, or normalised over all steps, has NeMo's own graph."""
     from riva_speech.servicemaker.families import streaming  # noqa: PLC0415 - needs torch
 
-    assert not streaming.is_supported(encoder((70, 6), self_attention_model="abs_pos"))
+    assert not streaming.is_supported(encoder((70, 6), **different))

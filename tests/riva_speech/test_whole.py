@@ -38,6 +38,7 @@ def _no_gradients() -> Iterator[None]:
     [
         ((70, 6), {}),
         ((8, 0), {"conv_norm_type": "batch_norm"}),
+        ((8, 0), {"conv_norm_type": "group_norm4"}),
         ((70, 6), {"xscaling": True, "use_bias": False, "untie_biases": True}),
         ((-1, -1), WHOLE),
         ((-1, -1), {**WHOLE, "conv_norm_type": "group_norm4", "feat_out": 24}),

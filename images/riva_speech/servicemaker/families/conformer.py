@@ -213,6 +213,11 @@ def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor: 
     return norm(channels).transpose(1, 2).flatten(0, 1)
 
 
+def mixes_steps(module: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether the normalisation in NeMo's convolution module is one of all steps together."""
+    return isinstance(module.batch_norm, (nn.GroupNorm, nn.InstanceNorm1d))
+
+
 def pointwise(layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a convolution of one step
     """Apply a convolution of single steps to rows."""
     return functional.linear(x, layer.weight[:, :, 0], layer.bias)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from riva_speech.asr.streaming_config import CacheConfig
-from riva_speech.servicemaker.families.conformer import Geometry, Layer, pointwise
+from riva_speech.servicemaker.families.conformer import Geometry, Layer, mixes_steps, pointwise
 from riva_speech.servicemaker.families.subsampling import applied, is_spatial, strided
 from riva_speech.servicemaker.families.tracing import Interface, write_graph
 
@@ -37,6 +37,7 @@ def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - NeMo has no types
         and getattr(encoder.pre_encode, "conv2d_subsampling", False)
         and encoder.reduction_position is None
         and all(layer.conv.pointwise_activation == "glu_" for layer in encoder.layers)
+        and not any(mixes_steps(layer.conv) for layer in encoder.layers)
     )
 
 

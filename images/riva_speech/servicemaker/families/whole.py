@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from riva_speech.servicemaker.families.conformer import Query, feed_forward, mixed, pointwise
+from riva_speech.servicemaker.families.conformer import (
+    Query,
+    feed_forward,
+    mixed,
+    mixes_steps,
+    pointwise,
+)
 from riva_speech.servicemaker.families.subsampling import lean_subsampling
 
 if TYPE_CHECKING:
@@ -119,7 +125,7 @@ def _convolved(module: Any, x: Tensor, silent: Tensor) -> Tensor:  # noqa: ANN40
     x = functional.glu(pointwise(module.pointwise_conv1, x), dim=1).view(
         batch, steps, module.d_model
     )
-    if pads[1]:  # else no step hears what comes later
+    if pads[1] or mixes_steps(module):  # else no step hears what comes later
         x = x * torch.where(silent, 0.0, 1.0)[:, :, None]
     x = functional.silu(mixed(module, x, pads, steps))
     return pointwise(module.pointwise_conv2, x)
