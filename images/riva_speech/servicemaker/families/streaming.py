@@ -148,7 +148,9 @@ class Step(nn.Module):
             return x.view(-1, steps, self.width).transpose(1, 2)
         layer = self.head.decoder_layers[0]
         scores = pointwise(layer, x).view(-1, steps, layer.out_channels)
-        return functional.log_softmax(scores / self.head.temperature, dim=-1)
+        if self.head.temperature != 1:
+            scores = scores / self.head.temperature
+        return functional.log_softmax(scores, dim=-1)
 
     def export(self, path: Path, to: Destination) -> None:
         """Write the step as an ONNX graph for any batch, with the names of NeMo's own."""
