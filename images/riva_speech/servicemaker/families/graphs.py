@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.errors import SpeechError
+from riva_speech.errors import SpeechError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +26,37 @@ if TYPE_CHECKING:
 # What a graph may differ from the model it was made of, in full precision.
 TOLERANCE = 1e-3
 _CHECKED_FRAMES = 400
+# What modules raise that a checkpoint may ask for, and that NeMo builds, but cannot run any more.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _log = logging.getLogger(__name__)
 
 
 def export_graph(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - NeMo, no types
-    """Export a model, or one of its modules, as NeMo's exporter calls it; return ``path``."""
+    """Export a model, or one of its modules, as NeMo's exporter calls it; return ``path``.
+
+    Raises:
+        UnsupportedError: It does not run, as with kinds of subsampling that NeMo no longer masks.
+    """
+    try:
+        _trace(part, path, to)
+    except _FAILURES as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UnsupportedError(
+            f"{path.name} cannot be exported, for NeMo's model does not run: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    return path
+
+
+def _trace(part: Any, path: Path, to: Destination) -> None:  # noqa: ANN401 - as above
     from riva_speech.servicemaker.families import tracing  # noqa: PLC0415 - needs torch
 
     with quiet(path), _prepared(part, path) as example:
@@ -40,7 +66,6 @@ def export_graph(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN40
         interface = tracing.Interface(names, part.output_names, axes)
         module = tracing.ForExport(part, _forward(part))
         tracing.write_graph(module, example, path, interface, to)
-    return path
 
 
 def export_rearranged(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - as above

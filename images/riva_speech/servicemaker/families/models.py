@@ -36,6 +36,7 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
         UnsupportedError: The checkpoint asks for a class, tokenizer or loss that is not supported.
         DamagedArchiveError: Its weights do not load, or do not fit its configuration.
     """
+    from hydra.errors import HydraException  # noqa: PLC0415 - comes with NeMo
     from nemo.collections.asr import models  # noqa: PLC0415 - takes ten seconds
     from nemo.utils import logging as nemo_log  # noqa: PLC0415 - as above
     from omegaconf import OmegaConf  # noqa: PLC0415 - comes with NeMo
@@ -55,15 +56,19 @@ def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN
             model = getattr(models, checkpoint.class_name)(cfg=config)
         _load(model, loaded)
     except (
+        ArithmeticError,
+        AssertionError,
         AttributeError,
-        KeyError,
+        HydraException,  # around whatever the constructor of a part raises
+        LookupError,
         OmegaConfBaseException,
         RuntimeError,
         TypeError,
         ValueError,
     ) as error:
+        reason = " ".join(str(error).split())
         raise DamagedArchiveError(
-            f"NeMo cannot build the model of {checkpoint.source}: {error}"
+            f"NeMo cannot build the model of {checkpoint.source}: {reason}"
         ) from error
     return model.eval().to(device)
 
