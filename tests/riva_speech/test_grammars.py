@@ -272,15 +272,20 @@ def test_hostile_transducers_are_refused_before_nemo_builds_them(
 
 
 def test_training_s_parts_do_not_reach_nemo(tmp_path: Path) -> None:
-    """Data sets, augmentations and optimisers of a checkpoint are never looked at."""
+    """Data sets, augmentations and optimisers of a checkpoint are never looked at.
+
+    Nor is in how many pieces it was to be convolved.
+    """
     from riva_speech.servicemaker.checkpoint import Checkpoint  # noqa: PLC0415 - beside its use
     from riva_speech.servicemaker.families import models  # noqa: PLC0415 - as above
 
     training = {name: {"_target_": "os.system"} for name in ("train_ds", "spec_augment", "optim")}
     joint = {**TRANSDUCER["joint"], "fuse_loss_wer": True}
-    config = {**TRANSDUCER, **training, "joint": joint}
+    encoder = {**TRANSDUCER["encoder"], "subsampling_conv_chunking_factor": -1}
+    config = {**TRANSDUCER, **training, "encoder": encoder, "joint": joint}
 
     trusted = models.trusted_config(Checkpoint(tmp_path / "m.nemo", tmp_path, config))
 
     assert "os.system" not in str(trusted)
     assert "fuse_loss_wer" not in trusted["joint"]
+    assert trusted["encoder"] == TRANSDUCER["encoder"]

@@ -27,6 +27,8 @@ _MAX_DURATION = 64
 _COMPUTED = ("encoder.pos_enc.pe", "preprocessor.featurizer.")
 # What only training reads, and what would change how the model is called.
 _TRAINING_JOINT = ("fuse_loss_wer", "fused_batch_size", "preserve_memory")
+# To convolve in pieces, or to be told not to, only makes NeMo call its convolutions in other ways.
+_PIECES = "subsampling_conv_chunking_factor"
 
 
 def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN401 - no types
@@ -95,6 +97,7 @@ def trusted_config(checkpoint: Checkpoint) -> dict[str, Any]:
     The errors are those of ``restore``.
     """
     parts: dict[str, Any] = {name: checked_module(checkpoint.section(name)) for name in _MODULES}
+    parts["encoder"].pop(_PIECES, None)
     if "sample_rate" in checkpoint.config:
         parts["sample_rate"] = checkpoint.config["sample_rate"]
     if checkpoint.class_name not in CTC_CLASSES:
