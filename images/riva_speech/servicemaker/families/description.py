@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # this many feature frames are what NVIDIA's converter gives it too.
 _CONVOLUTION_FRAMES = 100_000
 _ATTENTION = ("rel_pos", "abs_pos")
+# A streaming step has tables that grow with the squares of its chunk, in frames, and of its
+# context, in encoder steps: no checkpoint may ask for more than minutes of either.
+_LONGEST_CHUNK = _LONGEST_CONTEXT = 5_000
 
 
 def limit_length(model: Any, max_frames: int | None) -> None:  # noqa: ANN401 - no types
@@ -128,11 +131,15 @@ def _vocabulary_type(model: Any) -> VocabularyType:  # noqa: ANN401 - as above
 
 
 def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfig]:  # noqa: ANN401
-    """Describe each look-ahead of a cache-aware encoder, the default first; none for others."""
+    """Describe each look-ahead of a cache-aware encoder, the default first; none for others.
+
+    Those that reach too far are left out.
+    """
     if features.normalize != "NA" or not _is_causal(encoder):
         return
     for left, right in encoder.att_context_size_all:
-        if left < 1 or right < 0:
+        frames = (right + 1) * encoder.subsampling_factor
+        if left < 1 or right < 0 or left > _LONGEST_CONTEXT or frames > _LONGEST_CHUNK:
             continue
         encoder.set_default_att_context_size([left, right])
         geometry = encoder.streaming_cfg
