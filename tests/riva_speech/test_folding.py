@@ -33,7 +33,7 @@ def weights() -> Arrays:
         "scale": (WIDTH,),
         "shift": (WIDTH,),
         "mean": (WIDTH,),
-        "pointwise": (WIDTH, WIDTH, 1),
+        "pointwise": (WIDTH, WIDTH),
         "rows": (40, WIDTH),
     }
     made = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -47,12 +47,14 @@ def graph(*, normalised_twice: bool = False) -> Any:
     statistics = ["scale", "shift", "same mean", "variance"]
     nodes = [
         helper.make_node("Constant", [], ["first"], value=numpy_helper.from_array(np.array(0))),
+        helper.make_node("Constant", [], ["last"], value=numpy_helper.from_array(np.array([2]))),
         helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.float32(0.5))),
         helper.make_node("Identity", ["mean"], ["same mean"]),
         helper.make_node("Conv", ["x", "kernel", "bias"], ["heard"]),
         helper.make_node("BatchNormalization", ["heard", *statistics], ["normal"], epsilon=1e-3),
         helper.make_node("Transpose", ["normal"], ["steps"], perm=[0, 2, 1]),
-        helper.make_node("Gather", ["pointwise", "first"], ["matrix"], axis=2),
+        helper.make_node("Unsqueeze", ["pointwise", "last"], ["of one step"]),
+        helper.make_node("Gather", ["of one step", "first"], ["matrix"], axis=2),
         helper.make_node("Transpose", ["matrix"], ["turned"], perm=[1, 0]),
         helper.make_node("MatMul", ["steps", "turned"], ["mixed"]),
         helper.make_node("Mul", ["rows", "half"], ["halves"]),
@@ -97,7 +99,7 @@ def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None: 
     assert all(np.allclose(found[name], value, atol=1e-4) for name, value in expected.items())
     kinds = Counter(node.op_type for node in folded.node)
     kept = {"BatchNormalization": 1} if twice else {}
-    assert kinds == {"Constant": 2, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
+    assert kinds == {"Constant": 3, "Conv": 1, "Transpose": 1, "MatMul": 2, **kept}
 
 
 def test_what_only_a_branch_or_the_caller_reads_is_kept(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class _Folder:
         self._constants = dict(constants)
         self._readers = Counter(_read(graph))
         self._convolutions: dict[str, onnx.NodeProto] = {}
-        self._indices: dict[str, Array] = {}
+        self._small: dict[str, Array] = {}
 
     def run(self) -> dict[str, Load]:
         """Take out the nodes that can be folded; return how each constant still read is loaded."""
@@ -81,15 +81,15 @@ class _Folder:
         return all(name in self._constants for name in names)
 
     def _remember(self, node: onnx.NodeProto) -> None:
-        """Keep the single numbers that the graph's own constants are, for indices."""
+        """Keep the graph's own constants that are a number or a row: indices, factors and axes."""
         from onnx import numpy_helper  # noqa: PLC0415 - comes with the extra nemo
 
         value = node.attribute[0]
-        if value.name == "value" and not value.t.dims:
-            self._indices[node.output[0]] = numpy_helper.to_array(value.t)
+        if value.name == "value" and len(value.t.dims) <= 1:
+            self._small[node.output[0]] = numpy_helper.to_array(value.t)
 
     def _is_rearranged(self, node: onnx.NodeProto) -> bool:
-        others = [self._indices.get(name) for name in node.input[1:]]
+        others = [self._small.get(name) for name in node.input[1:]]
         if any(other is None for other in others):
             return False
         settings = {entry.name: entry for entry in node.attribute}
@@ -152,11 +152,16 @@ def _transpose(value: Array, settings: Mapping[str, Any]) -> Array:
 
 def _gather(value: Array, settings: Mapping[str, Any], index: Array) -> Array:
     axis = settings["axis"].i if "axis" in settings else 0
-    return np.take(value, int(index), axis)
+    return np.take(value, index, axis)
 
 
 def _multiply(value: Array, _: Mapping[str, Any], factor: Array) -> Array:
     return value * factor.astype(value.dtype)
+
+
+def _unsqueeze(value: Array, settings: Mapping[str, Any], *axes: Array) -> Array:
+    chosen = axes[0].tolist() if axes else settings["axes"].ints  # which opsets before 13 have
+    return np.expand_dims(value, tuple(chosen))
 
 
 _REARRANGE: dict[str, Callable[..., Array]] = {
@@ -164,4 +169,5 @@ _REARRANGE: dict[str, Callable[..., Array]] = {
     "Mul": _multiply,
     "Transpose": _transpose,
     "Gather": _gather,
+    "Unsqueeze": _unsqueeze,
 }
