@@ -88,24 +88,25 @@ class Voices:
     def draw(self, rng: Generator, tokens: int, size: int) -> NDArray[np.float32]:
         """Draw voices, [size, 256]: timbre and prosody are mixed apart from each other."""
         styles = self.styles[:, min(tokens, LONGEST_STYLE)].reshape(len(self.names), STYLE)
-        mixes = [self._weights(rng, size) @ half for half in np.split(styles, 2, axis=1)]
+        mixes = [self.weights(rng, size) @ half for half in np.split(styles, 2, axis=1)]
         spread = styles.std(0)
         noise = rng.normal(0, 1, (size, STYLE)) * spread * rng.uniform(0, 0.8, (size, 1))
         drawn = np.concatenate(mixes, 1) + noise
         return np.asarray(drawn, np.float32)
 
-    def _weights(self, rng: Generator, size: int) -> NDArray[np.float64]:
-        """Weigh one to three voices for half the utterances, and for the others all of them.
+    def weights(self, rng: Generator, size: int) -> NDArray[np.float64]:
+        """Weigh one to three voices for half of the utterances, else all; [size, voices].
 
-        These are normally distributed as the voices are, and so lie between and beyond them.
+        Mixes of all are normally distributed as the voices are, and lie between and beyond them.
         """
         count = len(self.names)
         apart = rng.normal(0, 1, (size, count)) * rng.uniform(0.6, 1.4, (size, 1))
         weights = (1 + (apart - apart.mean(1, keepdims=True)) * math.sqrt(count)) / count
-        for row in weights[rng.random(size) < 0.5]:  # noqa: PLR2004 - a half
-            few = rng.choice((1, 2, 2, 3))
-            row[:] = 0
-            row[rng.choice(count, few, replace=False)] = rng.dirichlet(np.ones(few))
+        for row in weights:
+            if rng.random() < 0.5:  # noqa: PLR2004 - a half
+                few = rng.choice((1, 2, 2, 3))
+                row[:] = 0
+                row[rng.choice(count, few, replace=False)] = rng.dirichlet(np.ones(few))
         return weights
 
 

@@ -176,11 +176,15 @@ def test_drawn_voices_are_mixes_of_all_that_there_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     recorded = rng.normal(1, 1, (5, LONGEST_STYLE + 1, 1, STYLE)).astype(np.float32)
     np.savez(tmp_path / "voices.npz", **{f"voice_{n}": one for n, one in enumerate(recorded)})
-    drawn = Voices(tmp_path / "voices.npz").draw(rng, 40, 3000)
+    voices = Voices(tmp_path / "voices.npz")
+    drawn = voices.draw(rng, 40, 3000)
     own = recorded[:, 40, 0]
     assert drawn.shape == (3000, STYLE)
     assert np.abs(drawn.mean(0) - own.mean(0)).max() < 0.1 * own.std(0).max()
     assert drawn.std(0).min() > 0.3 * own.std(0).min()
+    weights = voices.weights(rng, 3000)
+    assert np.allclose(weights.sum(1), 1)
+    assert 0.45 < ((weights != 0).sum(1) <= 3).mean() < 0.55, "half are mixes of a few"
 
 
 @pytest.mark.nemo
