@@ -142,7 +142,12 @@ class Store:
 
     @contextmanager
     def draft(self) -> Iterator[str]:
-        """Give a folder to build a generation in; it is gone afterwards unless published."""
+        """Give a folder to build a generation in; it is gone afterwards unless published.
+
+        Who makes one holds the lock: what others there are, killed runs have left.
+        """
+        drafts = f"generations/{layout.PARTIAL}-"
+        self.remove([name for name in self.leftovers() if name.startswith(drafts)])
         path = str(self.place.do("begin"))
         try:
             yield path

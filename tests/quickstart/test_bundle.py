@@ -81,6 +81,17 @@ def test_an_import_may_be_repeated(exported: Path, elsewhere: CommandLine) -> No
     assert tree(elsewhere.folder / "elsewhere") == before
 
 
+def test_an_import_sweeps_what_a_killed_one_left(exported: Path, elsewhere: CommandLine) -> None:
+    """The next import removes the generation that was being built, and has one of its own."""
+    left = elsewhere.folder / "elsewhere/generations/.partial-0badcafe/models"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"half")
+    assert elsewhere("bundle", "import", exported.name).returncode == 0
+    kept = [path.name for path in (elsewhere.folder / "elsewhere/generations").iterdir()]
+    assert len(kept) == 1
+    assert not kept[0].startswith(".")
+
+
 def test_there_must_be_something_to_export(qs: CommandLine) -> None:
     """An empty location exits 3, an unknown kind 2, and images without containers 2."""
     (qs.location / "rmir/mine.rmir").unlink()
