@@ -29,6 +29,7 @@ from riva.client.proto import riva_asr_pb2
 from benchmarks.processes import running
 from benchmarks.server_client import connected, pcm16, recognition_config, stream_of
 from riva_speech.server.memory import REST_SECONDS
+from support.memory import resident
 from support.ports import free_port
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ class Subject:
 
     def rss(self) -> int:
         """Return its resident memory in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+        return resident(self.process.pid)
 
     def rested(self) -> int:
         """Return its resident memory in bytes once it has given back what it does not need."""

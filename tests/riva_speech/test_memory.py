@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import re
-from pathlib import Path
 
 import pytest
 
 from riva_speech.server.memory import Reclaimer
+from support.memory import resident
 
 _BLOCK, _BLOCKS = 100_000, 640
 
 pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
 )
-
-
-def resident() -> int:
-    """Return this process's resident memory in bytes."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
 
 
 def leave_behind() -> int:

@@ -71,18 +71,13 @@ def _scaled_convolution(graph: Graph, node: Node, inputs: list[Tensor]) -> Tenso
     name, kind = node.outputs[0], graph.precision(node)
     if name not in graph.made:
         by = scale.to(graph.device)
-        weight = _less_zero(graph, weight, zero) * by.reshape(-1, 1, 1)
+        weight = weight.to(graph.device, torch.float32)
+        if zero is not None:
+            weight = weight - zero.to(graph.device, torch.float32).reshape(-1, 1, 1)
+        weight = weight * by.reshape(-1, 1, 1)
         bias = None if bias is None else (bias.to(graph.device) * by).flatten().to(kind)
         graph.made[name] = weight.to(kind), bias
     return _convolve(node, tensor.to(kind), *graph.made[name])
-
-
-def _less_zero(graph: Graph, weight: Tensor, zero: Tensor | None) -> Tensor:
-    """Return a convolution's integer weight less its zero point, in floating point."""
-    weight = weight.to(graph.device, torch.float32)
-    if zero is None:
-        return weight
-    return weight - zero.to(graph.device, torch.float32).reshape(-1, *[1] * (weight.dim() - 1))
 
 
 def _instance_norm(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:
@@ -145,21 +140,15 @@ def _weight(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     """Return an integer weight less its zero point, in floating point."""
     name = node.inputs[1]
     if name not in graph.made:
-        zero = inputs[3] if len(inputs) > 3 else None  # noqa: PLR2004
-        if node.kind == "ConvInteger":
-            graph.made[name] = _less_zero(graph, inputs[1], zero)
-        else:
-            weight = inputs[1].to(graph.device, torch.float32)
-            graph.made[name] = weight if zero is None else weight - zero.to(graph.device).float()
+        weight = inputs[1].to(graph.device, torch.float32)
+        if len(inputs) > 3 and inputs[3] is not None:  # noqa: PLR2004
+            weight = weight - inputs[3].to(graph.device, torch.float32)
+        graph.made[name] = weight
     return graph.made[name]
 
 
 def _matmul_integer(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     return torch.matmul(inputs[0], _weight(graph, node, inputs))
-
-
-def _conv_integer(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
-    return _convolve(node, inputs[0], _weight(graph, node, inputs), None)
 
 
 def _dequantize(graph: Graph, _: Node, inputs: list[Tensor]) -> Tensor:
@@ -207,7 +196,6 @@ def _gates(tensor: Tensor, size: int) -> Tensor:
 LAYERS: dict[str, Operator] = {
     "AdaptiveSnake": _adaptive_snake,
     "Conv": _conv,
-    "ConvInteger": _conv_integer,
     "ConvTranspose": _conv_transpose,
     "DequantizeLinear": _dequantize,
     "DynamicQuantizeLSTM": _lstm,
