@@ -198,6 +198,28 @@ def test_a_run_of_one_stream_reads_its_rows_where_they_lie() -> None:
         assert second["heard"].flags.c_contiguous
 
 
+def test_an_arena_that_shrinks_has_memory_for_its_streams_alone() -> None:
+    """Rows of streams stay as they are; what further ones find is zeros again."""
+    arena = Arena(ROWS, block_slots=2)
+    first, *others = [arena.take() for _ in range(6)]
+    values = {"caches": np.full((1, 2, 3), 7), "length": np.array([5])}
+    for slot in (first, *others):
+        arena.scatter([slot], values)
+    rows_of(arena, others)
+    del slot, others
+
+    arena.shrink()
+
+    assert arena.capacity == 2
+    assert rows_of(arena, [first])["length"].tolist() == [5]
+    further = [arena.take() for _ in range(3)]
+    assert not rows_of(arena, further)["caches"].any()
+    assert rows_of(arena, [first])["caches"].all()
+    del first, further
+    arena.shrink()
+    assert arena.capacity == 0
+
+
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:
     """Streams that are finished, dropped, or fail with a step under way all leave no slot."""
     before = streaming.live_streams()

@@ -92,6 +92,9 @@ class StreamingModel(Protocol):
     def live_streams(self) -> int:
         """Return how many streams hold caches."""
 
+    def shrink(self) -> None:
+        """Free memory that is kept for further streams."""
+
     def start(self) -> Any:  # noqa: ANN401 - see above
         """Return the state of a stream that has heard nothing."""
 

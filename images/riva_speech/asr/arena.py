@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import mmap
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -234,6 +235,13 @@ class Arena:
             finally:
                 self._lock.release()
 
+    def shrink(self) -> None:
+        """Free all memory that no stream and no run uses: what is kept for the next ones."""
+        with self._lock:
+            self._settle()
+            self._drop_empty(keep=0)
+            self._rooms.clear()
+
     def _gather(self, slots: Sequence[Slot], room: dict[str, NDArray[Any]]) -> None:
         for place, slot in enumerate(slots):
             for name, row in self._rows_of(slot):
@@ -255,9 +263,8 @@ class Arena:
 
     def _grow(self) -> None:
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
-        # Zeros that nobody has written to take no memory yet, and no time.
         self._blocks[number] = {
-            name: np.zeros((self._block_slots, row.size + row.margin), row.dtype)
+            name: _zeros((self._block_slots, row.size + row.margin), row.dtype)
             for name, row in self._rows.items()
         }
         self._live[number] = 0
@@ -276,13 +283,27 @@ class Arena:
                 continue
             self._live[place[0]] -= 1
             heapq.heappush(self._free, place)
-        empty = sorted(number for number, live in self._live.items() if not live)
-        if len(empty) < 2:  # noqa: PLR2004 - one stays for the next stream
-            return
-        for number in empty[1:]:
+        # One stays for the next stream.
+        self._drop_empty(keep=1)
+
+    def _drop_empty(self, *, keep: int) -> None:
+        """Free the blocks that no stream lies in, but for so many."""
+        dropped = sorted(number for number, live in self._live.items() if not live)[keep:]
+        for number in dropped:
             del self._blocks[number], self._live[number], self._used[number]
-        self._free = [place for place in self._free if place[0] in self._blocks]
-        heapq.heapify(self._free)
+        if dropped:
+            self._free = [place for place in self._free if place[0] in self._blocks]
+            heapq.heapify(self._free)
+
+
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return zeros in pages of their own, which take memory once they are written to.
+
+    Those of the C library may be what others have freed, which is filled with zeros at once.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype, math.prod(shape)).reshape(shape)
 
 
 class _Room:

@@ -72,6 +72,9 @@ class BufferedAcousticModel:
         """Return 0: a buffer lies with its stream."""
         return 0
 
+    def shrink(self) -> None:
+        """Keep nothing: as above."""
+
     def start(self) -> BufferState:
         """Return the state of a stream that has heard nothing: an empty buffer."""
         frames = self._config.total_steps * self._config.stride

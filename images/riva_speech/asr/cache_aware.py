@@ -77,6 +77,10 @@ class StreamingAcousticModel:
         """Return how many slots are taken."""
         return self.arena.live
 
+    def shrink(self) -> None:
+        """Free the memory of slots that no stream has."""
+        self.arena.shrink()
+
     def start(self) -> EncoderState:
         """Return the state of a stream that has heard nothing."""
         return EncoderState(self.arena.take())

@@ -108,6 +108,10 @@ class StreamingRecognizer:
         """Return how many streams hold caches."""
         return self.acoustic.live_streams()
 
+    def shrink(self) -> None:
+        """Free memory that is kept for further streams."""
+        self.acoustic.shrink()
+
     def kind(self, step: Step) -> Hashable:
         """Return what steps have in common that may share a run."""
         return self.acoustic.kind(step.state)

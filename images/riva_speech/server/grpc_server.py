@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
+from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.errors import ArtifactMissingError, OutOfResourceError, SpeechError, UsageError
 from riva_speech.server.calls import Journal
 from riva_speech.server.http import HttpServer, Paths, metrics_routes, routes
@@ -27,12 +28,13 @@ from riva_speech.server.scheduling import Scheduler
 from riva_speech.server.session_keys import KEY_VARIABLE
 from riva_speech.server.state import ASR_SERVICE, Health, ServerState
 from riva_speech.server.transcriptions import TRANSCRIPTIONS_PATH, Transcriptions
-from riva_speech.sessions.opening import opener
+from riva_speech.sessions.opening import Shrinking, opener
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from riva_speech.server.memory import Shrink
     from riva_speech.server.options import ServerOptions, Tls
     from riva_speech.sessions import SessionOpener
 
@@ -160,19 +162,24 @@ class Server:
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
-        registry = await loop.run_in_executor(self._executor, self._load_models)
+        registry, keepers = await loop.run_in_executor(self._executor, self._load_models)
         self._scheduler = Scheduler(
             registry.recognizers,
             self._executor,
             self._options.limits,
             self._metrics,
         )
-        self._service.open(registry, self._scheduler)
+        self._service.open(registry, self._scheduler, keepers)
 
-    def _load_models(self) -> Registry:
+    def _load_models(self) -> tuple[Registry, list[Shrink]]:
+        """Return the models, and what keeps memory for them."""
         options = self._options
-        open_session = self._open_session or opener(options.threads_a_run, options.triton_uri)
-        return load_and_warm_up(options.model_repository, open_session)
+        sessions = Shrinking(
+            self._open_session or opener(options.threads_a_run, options.triton_uri)
+        )
+        registry = load_and_warm_up(options.model_repository, sessions)
+        streaming = [one for one in registry.recognizers if isinstance(one, StreamingRecognizer)]
+        return registry, [sessions.shrink, *(one.shrink for one in streaming)]
 
     async def _drain(self) -> None:
         # Before it is ready there is nothing to end, and who watches health would stay.

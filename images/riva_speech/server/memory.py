@@ -1,13 +1,24 @@
 """What requests leave of memory, given back to the system once none is under way.
 
-The C library keeps what is freed between other blocks, for whoever asks next. After a rush it would
-be a server's for as long as that runs.
+Whoever needs memory often keeps it for the next time: streams' caches, ONNX Runtime, and the C
+library what is freed between other blocks. All that the greatest rush ever took would be a
+server's for as long as that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Frees memory that is kept for the next time.
+Shrink: TypeAlias = Callable[[], object]
+
+_M_ARENA_MAX = -8
 
 # A pause between two requests of one client is no rest.
 REST_SECONDS = 5.0
@@ -21,6 +32,11 @@ class Reclaimer:
         self._rest = rest
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._keepers: list[Shrink] = []
+
+    def add(self, *keepers: Shrink) -> None:
+        """Let others free what they keep, each time before memory is given back."""
+        self._keepers += keepers
 
     def work(self) -> None:
         """Note that a request is under way; it finds memory as the ones before it left it."""
@@ -37,11 +53,26 @@ class Reclaimer:
 
     def _give_back(self) -> None:
         self._timer = None
-        asyncio.get_running_loop().run_in_executor(None, give_back)
+        asyncio.get_running_loop().run_in_executor(None, give_back, self._keepers)
 
 
-def give_back() -> None:
+def share_one_heap() -> None:
+    """Let threads share a heap, where the C library would give each its own (glibc).
+
+    Each would keep what the others need, and what is free at the end of such a heap is not given
+    back. It is of use before there are other threads.
+    """
+    if set_option := _of_c_library("mallopt"):
+        set_option(_M_ARENA_MAX, 1)
+
+
+def give_back(keepers: Iterable[Shrink] = ()) -> None:
     """Return free pages of the heap to the system, where the C library can (glibc)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
+    for shrink in keepers:
+        shrink()
+    if trim := _of_c_library("malloc_trim"):
         trim(0)
+
+
+def _of_c_library(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None)

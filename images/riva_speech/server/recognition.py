@@ -32,9 +32,10 @@ from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
 
     from riva_speech.server.calls import Call, Journal
+    from riva_speech.server.memory import Shrink
     from riva_speech.server.registry import Registry
     from riva_speech.server.scheduling import Scheduler
 
@@ -63,9 +64,12 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self._memory = Reclaimer()
         self._is_closed = False
 
-    def open(self, registry: Registry, scheduler: Scheduler) -> None:
-        """Begin to answer: the models are loaded."""
+    def open(
+        self, registry: Registry, scheduler: Scheduler, keepers: Iterable[Shrink] = ()
+    ) -> None:
+        """Begin to answer: the models are loaded. ``keepers`` free at rest what they keep."""
         self._models = registry, scheduler
+        self._memory.add(*keepers)
 
     def close(self) -> None:
         """Admit no more requests; those in progress go on."""

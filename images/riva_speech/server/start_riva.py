@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from riva_speech import program
+from riva_speech.server import memory
 from riva_speech.server.command_line import parse
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     options = parse(sys.argv[1:] if argv is None else argv)
     _keep_blas_calm()
+    memory.share_one_heap()
     program.start_logging(log_format=options.log_format)
     sys.exit(program.run(lambda: serve(options)))
 

@@ -21,6 +21,27 @@ GRAPH_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
 
 
+class Shrinking:
+    """Opens models, and remembers those whose memory may shrink."""
+
+    def __init__(self, open_session: SessionOpener) -> None:
+        """Open by ``open_session``."""
+        self._open = open_session
+        self._opened: list[OnnxSession] = []
+
+    def __call__(self, folder: Path) -> Session:
+        """Open the model of a folder; the errors are those of ``open_session``."""
+        session = self._open(folder)
+        if isinstance(session, OnnxSession):
+            self._opened.append(session)
+        return session
+
+    def shrink(self) -> None:
+        """Free what runs of the models took and none uses now."""
+        for session in self._opened:
+            session.shrink()
+
+
 def opener(threads: int = 0, triton_uri: str = "") -> SessionOpener:
     """Return what opens models.
 
