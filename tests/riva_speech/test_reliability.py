@@ -7,7 +7,8 @@ import gc
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from benchmarks.soak import LIMIT, Load, Subject
 from benchmarks.soak import serving as soaked
 from riva_speech.server.grpc_server import Server
 from riva_speech.server.options import ServerOptions
+from riva_speech.server.recognition import RefusedError
+from riva_speech.server.scheduling import Waiting
 from support.audio import babble, flac, pcm16, wav
 from support.ports import free_port
 
@@ -248,6 +251,62 @@ def test_equal_loads_leave_equal_numbers_of_objects(tiny_repository: Path) -> No
             time.sleep(0.1)
 
     assert count() <= counts[2] * 1.005, counts
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Leave circles of objects where they are."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def refusals() -> int:
+    """Return how many errors there are that refuse a request."""
+    return sum(isinstance(one, RefusedError) for one in gc.get_objects())
+
+
+def test_a_refused_request_is_gone_without_the_collector(tiny_repository: Path) -> None:
+    """No circle of objects holds on to it: it may be a whole recording."""
+    config = recognition_config()
+    with in_process(tiny_repository) as stub, without_collector():
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError, match="empty audio"):
+                stub.Recognize(riva_asr_pb2.RecognizeRequest(config=config))
+            with pytest.raises(grpc.RpcError, match="no messages received"):
+                list(stub.StreamingRecognize(iter([])))
+        # The last ones may still be on their way out.
+        until = time.monotonic() + SECONDS
+        while refusals() and time.monotonic() < until:
+            time.sleep(0.1)
+
+        assert not refusals()
+
+
+def test_a_request_that_failed_in_its_turn_is_gone_without_the_collector() -> None:
+    """Who waited for a future that failed leaves nothing that refers to it."""
+
+    made: list[weakref.ref[Future[None]]] = []
+
+    async def fail() -> None:
+        waiting, loop = Waiting(), asyncio.get_running_loop()
+
+        def submit() -> Future[None]:
+            future: Future[None] = Future()
+            made.append(weakref.ref(future))
+            future.set_exception(ValueError("a fault"))
+            loop.call_soon(waiting.wake, [future])
+            return future
+
+        with pytest.raises(ValueError, match="a fault"):
+            await waiting.wait(submit)
+
+    with without_collector():
+        asyncio.run(fail())
+        assert made[0]() is None
 
 
 def test_health_is_told_at_once_under_load(subject: Subject) -> None:

@@ -77,10 +77,11 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
 
     async def Recognize(  # noqa: N802 - gRPC's name
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
-    ) -> riva_asr_pb2.RecognizeResponse:
+    ) -> riva_asr_pb2.RecognizeResponse | None:
         """Recognise one whole recording."""
         async with _told(context):
             return await self.recognize("Recognize", request, deadline_of(context))
+        return None
 
     async def StreamingRecognize(  # noqa: N802 - gRPC's name
         self, requests: Requests, context: grpc.aio.ServicerContext
@@ -125,13 +126,15 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self,
         request: riva_asr_pb2.RivaSpeechRecognitionConfigRequest,
         context: grpc.aio.ServicerContext,
-    ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse:
+    ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse | None:
         """List the models, or the one that is named; an unknown name gives an empty list."""
+        wanted = Wanted(request.model_name, language_code="", sample_rate=0)
         async with _told(context):
             registry, _ = self._opened()
-        wanted = Wanted(request.model_name, language_code="", sample_rate=0)
-        configs = [messages.model_config(one) for one in registry.recognizers if wanted.fits(one)]
-        return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
+            fitting = [one for one in registry.recognizers if wanted.fits(one)]
+            configs = [messages.model_config(one) for one in fitting]
+            return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
+        return None
 
     async def _timed(
         self, call: Call, answer: Awaitable[riva_asr_pb2.StreamingRecognizeResponse]
@@ -205,11 +208,16 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
 
 @asynccontextmanager
 async def _told(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Tell a gRPC client why its request is refused."""
+    """Tell a gRPC client why its request is refused; its method then returns nothing.
+
+    ``abort`` would do it by an error that holds on to the call, which holds on to the error: so the
+    request, a whole recording maybe, would stay until the collector of such circles finds it.
+    """
     try:
         yield
     except RefusedError as error:
-        await context.abort(error.status, error.sentence)
+        context.set_code(error.status)
+        context.set_details(error.sentence)
 
 
 async def _recognize(

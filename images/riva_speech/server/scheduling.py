@@ -64,10 +64,12 @@ class Waiting:
         self._waiters[future] = waiter = self._loop.create_future()
         try:
             await waiter
+            return future.result()
         finally:
             del self._waiters[future]
             future.cancel()
-        return future.result()
+            # An error refers to this frame: it must not refer to what holds the error.
+            del future
 
     def wake(self, futures: Iterable[Future[Any]]) -> None:
         """Go on with who waits for futures, which have ended; from any thread."""
