@@ -1,17 +1,21 @@
 """Find the weights of the language model on recordings that nothing was trained on.
 
-The acoustic model hears each recording once; then every pair of weights decodes what it heard.
+The acoustic model hears each recording once; then every pair of weights decodes what it heard,
+with blanks as likely as the model says or otherwise (`recipes.english.finish` makes them so).
 
     python -m recipes.english.language_model_tune models/english-offline-asr-bls-ensemble \
-        held_out/manifest.jsonl --lm-weights 0.4 0.8 1.2 --word-scores 0 0.5 1
+        held_out/manifest.jsonl --lm-weights 0.4 0.8 1.2 --word-scores 0 0.5 1 --blanks 0 -0.7
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from recipes.evaluate_server import read_manifest, wav
 from recipes.word_errors import distance
@@ -39,6 +43,16 @@ def hear(recognizer: OfflineRecognizer, clips: Sequence[Clip]) -> list[LogProbs]
     return [recognizer.log_probs(recognizer.log_mel(one)) for one in samples]
 
 
+def weighed(heard: Sequence[LogProbs], blank: int, nats: float) -> list[LogProbs]:
+    """Return log-probabilities, [steps, tokens] each, with so many nats added for blanks."""
+    found = []
+    for one in heard:
+        scores = one.copy()
+        scores[:, blank] += nats
+        found.append(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+    return found
+
+
 def word_errors(decoding: Decoding, clips: Sequence[Clip], heard: Sequence[LogProbs]) -> int:
     """Count the word errors of one way of decoding."""
     errors = 0
@@ -51,7 +65,7 @@ def word_errors(decoding: Decoding, clips: Sequence[Clip], heard: Sequence[LogPr
 
 
 def tune(options: argparse.Namespace) -> None:
-    """Print the word error rate of each pair of weights."""
+    """Print the word error rate of each weight of blanks and pair of weights."""
     recognizer = load_recognizer(options.pipeline)
     assert isinstance(recognizer, OfflineRecognizer)
     assert isinstance(recognizer.decoding, FlashlightDecoding)
@@ -66,8 +80,9 @@ def tune(options: argparse.Namespace) -> None:
     print(f"greedy {100 * greedy / total:.2f} % of {total} words")
     version = options.pipeline / VERSION
     lexicon = Lexicon.load(version / LEXICON_FILE, vocabulary)
-    for weight in options.lm_weights:
-        for score in options.word_scores:
+    for blank in options.blanks:
+        said = weighed(heard, vocabulary.blank, blank)
+        for weight, score in product(options.lm_weights, options.word_scores):
             config = replace(
                 recognizer.config.decoder.flashlight,
                 lm_weight=weight,
@@ -75,8 +90,8 @@ def tune(options: argparse.Namespace) -> None:
                 beam_size=options.beam_size,
             )
             way = FlashlightDecoding(vocabulary, config, lexicon, version / LANGUAGE_MODEL_FILE)
-            errors = word_errors(way, clips, heard)
-            print(f"{weight:g} {score:g} {100 * errors / total:.2f} %", flush=True)
+            errors = word_errors(way, clips, said)
+            print(f"{blank:g} {weight:g} {score:g} {100 * errors / total:.2f} %", flush=True)
 
 
 def main() -> None:
@@ -89,6 +104,7 @@ def main() -> None:
     parser.add_argument("--only", type=Path, help="names of the recordings to use, one a line")
     parser.add_argument("--lm-weights", type=float, nargs="+", default=[0.4, 0.8, 1.2, 1.6])
     parser.add_argument("--word-scores", type=float, nargs="+", default=[-0.5, 0.0, 0.5, 1.0])
+    parser.add_argument("--blanks", type=float, nargs="+", default=[0.0], help="nats to add")
     parser.add_argument("--beam-size", type=int, default=64, help="paths kept after a step")
     tune(parser.parse_args())
 

@@ -21,8 +21,8 @@ riva-build speech_recognition --force "$archive" "$work/english.riva" \
     --name=english-en-US-asr --language_code=en-US --offline --streaming=True --chunk_size=0.56 \
     --nn.weights=int8 --decoder_type=flashlight --decoder_fallback=greedy \
     --decoding_vocab="$language/words.txt" \
-    --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=1.3 \
-    --flashlight_decoder.word_insertion_score=0.5 --flashlight_decoder.beam_size=64 "$@"
+    --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=0.8 \
+    --flashlight_decoder.word_insertion_score=0.5 --flashlight_decoder.beam_size=128 "$@"
 python - "$archive" "$artifacts/catalog.json" <<'PYTHON'
 import hashlib, json, pathlib, sys
 

@@ -40,6 +40,15 @@ class Batch:
     targets: Tensor
     target_lengths: Tensor
 
+    def twice(self) -> Batch:
+        """Return all items, and then all of them again."""
+        return Batch(
+            self.audio.repeat(2, 1),
+            self.lengths.repeat(2),
+            self.targets.repeat(2, 1),
+            self.target_lengths.repeat(2),
+        )
+
 
 @dataclass
 class Domain:

@@ -172,14 +172,14 @@ def warp(features: Tensor, bank: Tensor) -> Tensor:
     return chosen @ features
 
 
-def mask(features: Tensor, lengths: Tensor, bands_wide: int = 18, times: int = 6) -> Tensor:
+def mask(features: Tensor, lengths: Tensor, bands_wide: int = 18, times: int = 10) -> Tensor:
     """Hide bands and moments behind each utterance's mean, [batch, mels, frames]."""
     _, mels, frames = features.shape
     device = features.device
     mean = features.mean((1, 2), keepdim=True)
     low = torch.arange(mels, device=device)
     hidden = _spans(low, 2, torch.full_like(lengths, bands_wide), torch.full_like(lengths, mels))
-    moments = _spans(torch.arange(frames, device=device), times, lengths * 0.035, lengths)
+    moments = _spans(torch.arange(frames, device=device), times, lengths * 0.045, lengths)
     return torch.where(hidden[:, :, None] | moments[:, None, :], mean, features)
 
 

@@ -28,10 +28,10 @@ Tensor: TypeAlias = Any
 # What a source's share of the utterances in a batch is. Recordings are few: more often than this,
 # and they are known by heart.
 SHARES = {
-    "librispeech": 0.05,
+    "librispeech": 0.04,
     "ljspeech": 0.03,
-    "speechocean": 0.04,
-    "kokoro": 0.84,
+    "speechocean": 0.03,
+    "kokoro": 0.86,
     "espeak": 0.02,
     "flite": 0.02,
 }
@@ -84,10 +84,10 @@ class Size:
 
     @classmethod
     def of(cls, seconds: float, *, easy: bool) -> Size:
-        """Return the size of a batch of so many seconds in all, or less if it is easy."""
+        """Return the size of a batch of so many seconds in all: less if easy, else heard twice."""
         if easy:
             return cls(EASY_LENGTH, int(EASY_PART * seconds / EASY_LENGTH))
-        return cls(LONGEST, int(seconds / LONGEST))
+        return cls(LONGEST, int(seconds / LONGEST / 2))
 
 
 class Course:

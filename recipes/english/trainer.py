@@ -19,6 +19,8 @@ EASY_LEVEL = 0.05
 BLANK = model.PIECES
 MIDDLE_LAYER = 5
 MIDDLE_WEIGHT = 0.4
+# What it costs to hear two spoiled copies of an utterance differently (CR-CTC, arXiv 2410.05101).
+AGREEMENT_WEIGHT = 0.2
 EMA = 0.999
 WARPS = 33
 
@@ -86,18 +88,29 @@ class Trainer:
         both = (encoded, self.middle.transpose(1, 2))
         return [scores(one).transpose(1, 2).float().log_softmax(-1) for one in both]
 
-    def judge(self, heard: list[Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss for each piece said, and its derivatives by the log-probabilities."""
+    def judge(
+        self, heard: list[Tensor], batch: Batch, *, twice: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss for each piece said, and its derivatives by the log-probabilities.
+
+        Args:
+            heard: Log-probabilities at the end and in the middle, each [batch, steps, pieces].
+            batch: What was said.
+            twice: Whether the second half of the batch is the first half again, spoiled otherwise.
+        """
         leaves = [one.detach().requires_grad_() for one in heard]
-        steps = tuple(encoded_lengths(batch.lengths).tolist())
-        sizes = tuple(batch.target_lengths.tolist())
+        steps, sizes = encoded_lengths(batch.lengths), tuple(batch.target_lengths.tolist())
         losses = [
-            functional.ctc_loss(one.transpose(0, 1), batch.targets, steps, sizes, blank=BLANK,
-                                reduction="sum", zero_infinity=True) / sum(sizes)
+            functional.ctc_loss(one.transpose(0, 1), batch.targets, tuple(steps.tolist()), sizes,
+                                blank=BLANK, reduction="sum", zero_infinity=True)
             for one in leaves
         ]  # fmt: skip
-        total = (1 - MIDDLE_WEIGHT) * losses[0] + MIDDLE_WEIGHT * losses[1]
-        return losses[0].detach(), list(torch.autograd.grad(total, leaves))
+        costs = losses
+        if twice:
+            costs = [loss + AGREEMENT_WEIGHT * disagreement(one, steps)
+                     for loss, one in zip(losses, leaves, strict=True)]  # fmt: skip
+        total = ((1 - MIDDLE_WEIGHT) * costs[0] + MIDDLE_WEIGHT * costs[1]) / sum(sizes)
+        return losses[0].detach() / sum(sizes), list(torch.autograd.grad(total, leaves))
 
     def update(self, gradients: list[Tensor]) -> None:
         """Change the weights, but for gradients that are not numbers, and their running mean."""
@@ -114,11 +127,12 @@ class Trainer:
             torch._foreach_copy_(self.parts, self.full)
 
     def step(self, batch: Batch, rate: float, *, clean: bool) -> Tensor:
-        """Learn from one batch; return its loss for each piece."""
+        """Learn from a batch, or from two spoiled copies of it; return its loss for each piece."""
         torch.compiler.cudagraph_mark_step_begin()
         self.rate.fill_(rate)
+        batch = batch if clean else batch.twice()
         heard = self.hear(batch.audio, batch.lengths.to(self.device), clean=clean)
-        loss, derivatives = self.judge(heard, batch)
+        loss, derivatives = self.judge(heard, batch, twice=not clean)
         self.update(list(torch.autograd.grad(heard, self.parts, derivatives)))
         return loss
 
@@ -127,6 +141,27 @@ class Trainer:
         weights = [one for one in twin.parameters() if one.requires_grad]
         with torch.no_grad():
             torch._foreach_copy_(weights, self.mean)
+
+
+def disagreement(heard: Tensor, steps: Tensor) -> Tensor:
+    """Return how differently the two halves of a batch were heard.
+
+    Each half learns from the other as it is (`CR-CTC <https://arxiv.org/abs/2410.05101>`_).
+
+    Args:
+        heard: Log-probabilities, [2 * batch, steps, pieces]; the second half is of the same speech.
+        steps: How many steps each item has, [2 * batch].
+
+    Returns:
+        The Kullback-Leibler divergences of both ways, summed over the steps of all items, in nats.
+    """
+    first, second = heard.chunk(2)
+    apart = sum(
+        functional.kl_div(one, other.detach(), reduction="none", log_target=True).sum(-1)
+        for one, other in ((first, second), (second, first))
+    )
+    there = torch.arange(heard.shape[1]) < steps[: len(first), None]
+    return (apart * there.to(heard.device, non_blocking=True)).sum()
 
 
 def encoded_lengths(samples: Tensor) -> Tensor:

@@ -149,6 +149,62 @@ def test_batches_hold_the_speech_and_its_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.nemo
+def test_halves_disagree_by_their_divergences_on_steps_that_there_are() -> None:
+    """Both ways' divergences are summed, as SciPy's are; what lies beyond an item's end is not."""
+    import torch  # noqa: PLC0415 - optional
+    from scipy.stats import entropy  # noqa: PLC0415 - as torch
+
+    from recipes.english.trainer import disagreement  # noqa: PLC0415 - as torch
+
+    heard = torch.randn(4, 5, 7).log_softmax(-1).double()
+    steps = torch.tensor([5, 3, 5, 3])
+    first, second = heard.exp().numpy()[:2], heard.exp().numpy()[2:]
+    both = entropy(first, second, axis=-1) + entropy(second, first, axis=-1)
+    assert float(disagreement(heard, steps)) == pytest.approx(both[0].sum() + both[1, :3].sum())
+    assert float(disagreement(heard[:2].repeat(2, 1, 1), steps)) == pytest.approx(0)
+
+
+@pytest.mark.nemo
+def test_a_step_hears_each_item_twice(tmp_path: Path) -> None:
+    """A batch twice has its items in the same order in both halves, with what is said in them."""
+    from recipes.english.pool import Pool  # noqa: PLC0415 - needs torch
+
+    said = [(str(number), to_int16(babble(2 + number / 5, seed=number))) for number in range(4)]
+    write_shard(tmp_path, "a", "kokoro", said)
+    pool = Pool(0.01, {"kokoro": 1.0}, lambda texts: [[int(text)] for text in texts], "cpu")
+    pool.add(read_shard(tmp_path / "a.json"))
+    once = pool.batch(3.0, 3, np.random.default_rng(0))
+    twice = once.twice()
+    for name in ("audio", "lengths", "targets", "target_lengths"):
+        first, second = getattr(twice, name).chunk(2)
+        assert first.equal(getattr(once, name))
+        assert second.equal(first)
+
+
+@pytest.mark.nemo
+def test_the_checkpoint_is_the_mean_and_weighs_blanks(tmp_path: Path) -> None:
+    """Weights are the mean of the training's; the bias of blanks alone moves, by what is asked."""
+    import torch  # noqa: PLC0415 - optional
+
+    from recipes.english import finish  # noqa: PLC0415 - as torch
+    from support.nemo import restored  # noqa: PLC0415 - as torch
+
+    net = restored(ROOT / "recipes" / "english" / "english.nemo")
+    begun = {name: one.detach().clone() for name, one in net.named_parameters()}
+    for name, factor in (("low", 0.5), ("high", 1.5)):
+        weights = {key: factor * one for key, one in begun.items()}
+        torch.save(weights, tmp_path / f"{name}.pt")
+    finish.take_mean(net, [tmp_path / "low.pt", tmp_path / "high.pt"])
+    for name, one in net.named_parameters():
+        assert torch.allclose(one, begun[name], atol=1e-6)
+    bias = net.decoder.decoder_layers[0].bias.detach().clone()
+    finish.weigh_blank(net, -0.7)
+    moved = net.decoder.decoder_layers[0].bias.detach() - bias
+    assert moved[-1] == pytest.approx(-0.7)
+    assert float(moved[:-1].abs().sum()) == 0
+
+
+@pytest.mark.nemo
 def test_spoiled_speech_keeps_its_shape_and_bounds() -> None:
     """Effects change neither shape nor range; masks and warps keep features finite."""
     import torch  # noqa: PLC0415 - optional
