@@ -150,18 +150,19 @@ def test_batches_hold_the_speech_and_its_words(tmp_path: Path) -> None:
 
 @pytest.mark.nemo
 def test_halves_disagree_by_their_divergences_on_steps_that_there_are() -> None:
-    """Both ways' divergences are summed, as SciPy's are; what lies beyond an item's end is not."""
+    """Both ways' divergences are summed, as PyTorch's are; what lies beyond an end is not."""
     import torch  # noqa: PLC0415 - optional
-    from scipy.stats import entropy  # noqa: PLC0415 - as torch
+    from torch.distributions import Categorical, kl_divergence  # noqa: PLC0415 - as torch
 
     from recipes.english.trainer import disagreement  # noqa: PLC0415 - as torch
 
-    heard = torch.randn(4, 5, 7).log_softmax(-1).double()
-    steps = torch.tensor([5, 3, 5, 3])
-    first, second = heard.exp().numpy()[:2], heard.exp().numpy()[2:]
-    both = entropy(first, second, axis=-1) + entropy(second, first, axis=-1)
-    assert float(disagreement(heard, steps)) == pytest.approx(both[0].sum() + both[1, :3].sum())
-    assert float(disagreement(heard[:2].repeat(2, 1, 1), steps)) == pytest.approx(0)
+    heard = torch.randn(4, 5, 7).double().log_softmax(-1)
+    first, second = (Categorical(logits=half) for half in heard.chunk(2))
+    both = kl_divergence(first, second) + kl_divergence(second, first)
+    found = disagreement(heard, torch.tensor([5, 3, 5, 3]))
+    assert float(found) == pytest.approx(float(both[0].sum() + both[1, :3].sum()))
+    same = heard[:2].repeat(2, 1, 1)
+    assert float(disagreement(same, torch.tensor([5, 3, 5, 3]))) == pytest.approx(0)
 
 
 @pytest.mark.nemo
