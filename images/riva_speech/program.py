@@ -76,16 +76,33 @@ def run(body: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         body()
-    except SpeechError as error:
-        return _report(error)
-    except OSError as error:
-        return _report(_from_os(error))
-    except MemoryError:
-        return _report(OutOfResourceError("out of memory", hint="use a machine with more"))
-    except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted\n")
-        return INTERRUPTED
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            sys.stderr.write("error: interrupted\n")
+            return INTERRUPTED
+        ours = _as_ours(error)
+        if not ours:
+            raise
+        return _report(ours)
     return 0
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether somebody asked to stop; an extension module makes an ImportError of that."""
+    while error.__cause__ and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _as_ours(error: BaseException) -> SpeechError | None:
+    """Return the error of our tree that an exception stands for; None for a bug."""
+    if isinstance(error, SpeechError):
+        return error
+    if isinstance(error, OSError):
+        return _from_os(error)
+    if isinstance(error, MemoryError):
+        return OutOfResourceError("out of memory", hint="use a machine with more")
+    return None
 
 
 def _report(error: SpeechError) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from riva_speech.program import INTERRUPTED
+from riva_speech.program import INTERRUPTED, is_interruption
 
 
 def nemo2riva() -> None:
@@ -46,5 +46,7 @@ def _enter(module: str) -> None:
     """Run the ``main`` of a module."""
     try:
         importlib.import_module(module).main()
-    except KeyboardInterrupt:
+    except (ImportError, KeyboardInterrupt) as error:
+        if not is_interruption(error):
+            raise
         sys.exit(INTERRUPTED)

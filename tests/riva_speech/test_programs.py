@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from riva_speech import program
 from riva_speech.archive import open_archive
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.offline import OfflineRecognizer
@@ -267,6 +268,18 @@ def test_a_terminated_deploy_clears_away_what_it_began(tmp_path: Path, tiny_rmir
     assert all(read_config(path).name == path.name for path in repository.iterdir())
 
 
+def test_an_interrupt_that_an_extension_module_rewords_is_one_still(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program interrupted in the midst of a late import says so, and leaves no traceback."""
+
+    def body() -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    assert program.run(body) == program.INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -343,7 +356,12 @@ from riva_speech import programs
 class Impatient:
     def find_spec(self, name, path=None, target=None):
         if name.startswith("riva_speech."):
-            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt as error:
+                if sys.argv[2] == "plain":
+                    raise
+                raise ImportError("initialization failed") from error
 
 sys.meta_path.insert(0, Impatient())
 getattr(programs, sys.argv[1])()
@@ -351,9 +369,10 @@ getattr(programs, sys.argv[1])()
 
 
 @pytest.mark.parametrize("name", ["nemo2riva", "riva_build", "riva_deploy", "start_riva"])
-def test_an_interrupt_while_a_program_is_imported_is_no_traceback(name: str) -> None:
+@pytest.mark.parametrize("how", ["plain", "as an extension module rewords it"])
+def test_an_interrupt_while_a_program_is_imported_is_no_traceback(name: str, how: str) -> None:
     """Ctrl-C before a program has begun ends it as any later one does."""
-    command = [sys.executable, "-c", INTERRUPTED_IMPORT, name]
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, name, how]
 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
