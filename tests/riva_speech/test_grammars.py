@@ -176,7 +176,7 @@ def test_what_cannot_be_converted_is_refused_by_name(
 
 def test_the_choices_can_be_repeated_as_a_command() -> None:
     """The command that is printed is read back as the same conversion."""
-    chosen = options(decoder="rnnt", max_dim=1000)
+    chosen = options(decoder="rnnt", max_dim=1000, offline_context=(-1, 69))
 
     program, *words = conversion.equivalent(chosen, "EncDecHybridRNNTCTCModel", "rnnt").split()
 

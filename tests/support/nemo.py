@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.loading import Recognizer
     from riva_speech.asr.streaming import Stream
+    from riva_speech.asr.streaming_config import AttentionContext
 
 # What deployed models are called in a test's folder.
 MODELS = "models"
@@ -65,6 +66,7 @@ def deploy(
     look_aheads: list[float],
     options: tuple[str, ...] = (),
     head: str | None = None,
+    offline_context: AttentionContext | None = None,
 ) -> list[Recognizer]:
     """Convert, build and deploy a checkpoint, for whole utterances and each look-ahead.
 
@@ -73,7 +75,15 @@ def deploy(
     riva = folder / "model.riva"
     convert(
         ConvertOptions(
-            checkpoint, riva, None, force=True, device="cpu", onnx_opset=17, decoder=head
+            checkpoint,
+            riva,
+            None,
+            force=True,
+            device="cpu",
+            onnx_opset=17,
+            decoder=head,
+            runtime_check=offline_context is not None,
+            offline_context=offline_context,
         )
     )
     builds = {"offline": ["--offline"]}

@@ -16,7 +16,12 @@ from riva_speech.asr.decoder_config import (
     DecoderConfig,
     FlashlightConfig,
 )
-from riva_speech.asr.streaming_config import StreamingConfig, read_streaming
+from riva_speech.asr.streaming_config import (
+    AttentionContext,
+    StreamingConfig,
+    read_context,
+    read_streaming,
+)
 from riva_speech.audio.features import FeatureConfig
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.vocabulary import VocabularyType
@@ -119,6 +124,8 @@ class AcousticConfig:
 
     ``max_steps`` is the number of encoder steps that its positional encodings reach. Models with
     a ``transducer`` give encoder steps, all others log-probabilities of a CTC head.
+    ``offline_context`` is how far the graph for whole utterances of a cache-aware model looks; -1
+    is all that there is. It is None for other models and graphs, and in older archives.
     """
 
     features: FeatureConfig
@@ -127,6 +134,7 @@ class AcousticConfig:
     max_steps: int
     streaming: tuple[StreamingConfig, ...] = ()
     transducer: TransducerConfig | None = None
+    offline_context: AttentionContext | None = None
 
     @property
     def stride(self) -> int:
@@ -155,6 +163,7 @@ class AcousticConfig:
                 max_steps=int(values["max_steps"]),
                 streaming=tuple(read_streaming(entry) for entry in values["streaming"]),
                 transducer=_transducer(values.get("transducer")),
+                offline_context=_offline_context(values.get("offline_context")),
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DamagedArchiveError(
@@ -266,6 +275,10 @@ def _transducer(values: Any) -> TransducerConfig | None:  # noqa: ANN401 - from 
     if config.max_symbols < 1 or any(one < 0 for one in config.durations):
         raise ValueError("a transducer's durations and symbols are counts")
     return config
+
+
+def _offline_context(values: Any) -> AttentionContext | None:  # noqa: ANN401 - as above
+    return None if values is None else read_context(values)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any YAML value

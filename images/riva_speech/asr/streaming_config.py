@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# Encoder steps that attention sees on the left and on the right.
+AttentionContext: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class StreamingConfig:
     attention's cache are a stream's own. It gives that of the next step too.
     """
 
-    att_context_size: tuple[int, int]
+    att_context_size: AttentionContext
     first_frames: int
     chunk_frames: int
     history_frames: int
@@ -66,15 +69,20 @@ class StreamingConfig:
 
 def read_streaming(values: Any) -> StreamingConfig:  # noqa: ANN401 - from YAML
     """Build from a manifest's mapping; what is malformed raises what reading it raises."""
-    left, right = values["att_context_size"]
     return StreamingConfig(
-        att_context_size=(int(left), int(right)),
+        att_context_size=read_context(values["att_context_size"]),
         first_frames=int(values["first_frames"]),
         chunk_frames=int(values["chunk_frames"]),
         history_frames=int(values["history_frames"]),
         chunk_steps=int(values["chunk_steps"]),
         caches=_caches(values),
     )
+
+
+def read_context(values: Any) -> AttentionContext:  # noqa: ANN401 - from YAML
+    """Read a left and a right context; the errors are as above."""
+    left, right = values
+    return int(left), int(right)
 
 
 def _caches(values: Any) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - from YAML

@@ -15,6 +15,7 @@ from riva_speech.servicemaker import checkpoint
 from riva_speech.servicemaker.families import models
 
 if TYPE_CHECKING:
+    from riva_speech.asr.streaming_config import AttentionContext
     from riva_speech.servicemaker.checkpoint import Checkpoint
     from riva_speech.servicemaker.families.ctc import Export
 
@@ -30,7 +31,8 @@ class ConvertOptions:
     """What a conversion is asked for.
 
     ``decoder`` is the head of a hybrid to take, ``ctc`` or ``rnnt``; ``max_dim`` the longest input
-    in feature frames; ``format`` what NVIDIA's tool would write.
+    in feature frames; ``format`` what NVIDIA's tool would write; ``offline_context`` how far whole
+    utterances of a cache-aware model look, in encoder steps.
     """
 
     source: Path
@@ -44,6 +46,7 @@ class ConvertOptions:
     format: str = "ONNX"
     runtime_check: bool = False
     validate: bool = False
+    offline_context: AttentionContext | None = None
 
 
 def convert(options: ConvertOptions) -> None:
@@ -163,6 +166,8 @@ def equivalent(options: ConvertOptions, class_name: str, head: str) -> str:
         words += ["--decoder", head]
     if options.max_dim:
         words += ["--max-dim", str(options.max_dim)]
+    if options.offline_context:
+        words += ["--offline-context", *map(str, options.offline_context)]
     return " ".join(words)
 
 
@@ -181,7 +186,11 @@ def _export(source: Checkpoint, folder: Path, head: str, options: ConvertOptions
         source,
         folder,
         ctc.ExportOptions(
-            options.device, options.onnx_opset, options.max_dim, options.runtime_check
+            options.device,
+            options.onnx_opset,
+            options.max_dim,
+            options.runtime_check,
+            options.offline_context,
         ),
     )
     _log.info("Architecture: %s", result.summary)

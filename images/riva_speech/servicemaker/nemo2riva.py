@@ -18,6 +18,7 @@ from riva_speech import __version__, program
 from riva_speech.archive import keys, split_key
 from riva_speech.errors import UsageError
 from riva_speech.servicemaker.conversion import HEADS, ConvertOptions, convert
+from riva_speech.servicemaker.families.context import UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,7 @@ def options_of(chosen: argparse.Namespace) -> ConvertOptions:
         format=chosen.format,
         runtime_check=chosen.runtime_check,
         validate=chosen.validate,
+        offline_context=tuple(chosen.offline_context) if chosen.offline_context else None,
     )
 
 
@@ -126,6 +128,15 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         metavar="FRAMES",
         help="longest input (default: what the checkpoint says; for convolutions 100000)",
+    )
+    parser.add_argument(
+        "--offline-context",
+        type=_context,
+        nargs=2,
+        metavar=("LEFT", "RIGHT"),
+        help="how far the graph for whole utterances of a cache-aware model looks, in encoder "
+        "steps; -1 is all that there is, and LEFT a multiple of RIGHT + 1. Streams keep what they "
+        "were trained with (default: the checkpoint's first att_context_size)",
     )
     parser.add_argument(
         "--export-config",
@@ -208,6 +219,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _context(text: str) -> int:
+    number = int(text)
+    if number < UNLIMITED:
+        raise argparse.ArgumentTypeError(f"{text} is no number of steps")
     return number
 
 

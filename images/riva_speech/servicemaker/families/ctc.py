@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from riva_speech.servicemaker.families import description, models
+from riva_speech.servicemaker.families import context, description, models
 from riva_speech.servicemaker.families.graphs import (
     check_graph,
     export_graph,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from riva_speech.asr.pipeline import AcousticConfig
-    from riva_speech.asr.streaming_config import StreamingConfig
+    from riva_speech.asr.streaming_config import AttentionContext, StreamingConfig
     from riva_speech.servicemaker.checkpoint import Checkpoint
 
 OFFLINE_GRAPH = "model_graph.onnx"
@@ -39,13 +39,15 @@ TOKENIZER = "tokenizer.model"
 class ExportOptions:
     """How to export: where to run, which opset, and the longest input in feature frames.
 
-    With ``check`` the graphs are run and compared with the model.
+    With ``check`` the graphs are run and compared with the model. ``offline_context`` is how far
+    whole utterances of a cache-aware model look, where that is not the checkpoint's first context.
     """
 
     device: str = "cpu"
     onnx_opset: int = 17
     max_frames: int | None = None
     check: bool = False
+    offline_context: AttentionContext | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Expo
     description.limit_length(model, options.max_frames)
     if checkpoint.class_name in models.HYBRID_CLASSES:
         model.cur_decoder = "ctc"
-    acoustic, vocabulary = description.describe(model, model.output_module.vocabulary)
+    acoustic, vocabulary = description.describe(
+        model, model.output_module.vocabulary, offline_context=options.offline_context
+    )
     with shared_weights(folder / SHARED_WEIGHTS) as weights:
         to = Destination(weights, options.onnx_opset)
-        graphs = list(export_graphs(model, model, acoustic.streaming, folder, to))
+        graphs = list(export_graphs(model, model, acoustic, folder, to))
     vocabulary.save(folder / VOCABULARY)
     result = collect(checkpoint, model, acoustic, graphs)
     if options.check:
@@ -100,7 +104,7 @@ def collect(
 def export_graphs(
     model: Any,  # noqa: ANN401 - NeMo has no types
     part: Any,  # noqa: ANN401 - as above
-    streaming: Iterable[StreamingConfig],
+    acoustic: AcousticConfig,
     folder: Path,
     to: Destination,
 ) -> Iterable[Path]:
@@ -108,19 +112,20 @@ def export_graphs(
     from riva_speech.servicemaker.families import streaming as steps  # noqa: PLC0415 - needs torch
     from riva_speech.servicemaker.families.whole import lean  # noqa: PLC0415 - as above
 
+    context.look(model.encoder, acoustic.offline_context)
     with lean(model.encoder):
         whole = export_graph(part, folder / OFFLINE_GRAPH, to)
     yield whole
-    if not streaming:
+    if not acoustic.streaming:
         return
 
     head = None if part is model.encoder else part.output_module
     model.set_export_config({"cache_support": "True"})
-    for config in streaming:
+    for config in acoustic.streaming:
         first, following = (
             folder / streaming_graph_name(config, first=one) for one in (True, False)
         )
-        model.encoder.set_default_att_context_size(list(config.att_context_size))
+        context.look(model.encoder, config.att_context_size)
         if steps.is_supported(model.encoder):
             with quiet(following):
                 steps.export_steps(model.encoder, head, config, (first, following), to)
@@ -132,4 +137,4 @@ def export_graphs(
         yield following
         yield first
     # As it was when the graph for whole utterances was made, which may yet be compared with it.
-    model.encoder.set_default_att_context_size(list(model.encoder.att_context_size_all[0]))
+    context.look(model.encoder, acoustic.offline_context)

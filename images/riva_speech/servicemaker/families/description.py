@@ -10,6 +10,7 @@ from riva_speech.asr.pipeline import AcousticConfig
 from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
 from riva_speech.audio.features import FeatureConfig
 from riva_speech.errors import UnsupportedError
+from riva_speech.servicemaker.families import context
 from riva_speech.text.vocabulary import Vocabulary, VocabularyType
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from riva_speech.asr.pipeline import TransducerConfig
+    from riva_speech.asr.streaming_config import AttentionContext
 
 # Convolutions reach any length, but the mask of squeeze-and-excitation is a table in the graph:
 # this many feature frames are what NVIDIA's converter gives it too.
@@ -50,22 +52,30 @@ def describe(
     model: Any,  # noqa: ANN401 - NeMo has no types
     tokens: Sequence[str],
     transducer: TransducerConfig | None = None,
+    *,
+    offline_context: AttentionContext | None = None,
 ) -> tuple[AcousticConfig, Vocabulary]:
     """Read a model's facts, and its vocabulary of ``tokens``.
 
+    Whole utterances have the ``offline_context`` asked for, or the checkpoint's first.
+
     Raises:
+        UsageError: The model cannot have that context.
         UnsupportedError: Its preprocessor or its attention does what this project does not.
     """
     features = _features(model.preprocessor.featurizer)
     stride = features.frame_ms * model.encoder.subsampling_factor
     kind = _vocabulary_type(model)
+    streaming = tuple(_streaming(model.encoder, features))
+    steps = _max_steps(model.encoder)
     acoustic = AcousticConfig(
         features=features,
         vocabulary_type=kind,
         ms_per_timestep=stride,
-        max_steps=_max_steps(model.encoder),
-        streaming=tuple(_streaming(model.encoder, features)),
+        max_steps=steps,
+        streaming=streaming,
         transducer=transducer,
+        offline_context=_offline_context(model.encoder, offline_context, streaming, steps),
     )
     return acoustic, Vocabulary(tuple(tokens), kind)
 
@@ -77,7 +87,10 @@ def architecture(model: Any, acoustic: AcousticConfig) -> str:  # noqa: ANN401 -
         shape = f"{len(encoder.encoder)} convolutional blocks"
     else:
         shape = f"Conformer encoder of {len(encoder.layers)} layers"
-    reach = "cache-aware" if acoustic.streaming else "whole utterances"
+    reach = "whole utterances"
+    if acoustic.offline_context:
+        left, right = acoustic.offline_context
+        reach = f"cache-aware, {reach} with the context ({left}, {right})"
     return (
         f"{shape}, {factor}x subsampling ({acoustic.ms_per_timestep} ms a step), {acoustic.head} "
         f"head, {acoustic.vocabulary_type.value} vocabulary, {reach}"
@@ -154,6 +167,22 @@ def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfi
             caches=_caches(encoder, left),
         )
     encoder.set_default_att_context_size(list(encoder.att_context_size_all[0]))
+
+
+def _offline_context(
+    encoder: Any,  # noqa: ANN401 - as above
+    asked: AttentionContext | None,
+    streaming: Sequence[StreamingConfig],
+    steps: int,
+) -> AttentionContext | None:
+    """Return how far whole utterances of a cache-aware model look; None for others."""
+    if not streaming:
+        context.refuse(asked)
+        return None
+    if asked is not None:
+        return context.checked(asked, steps)
+    left, right = encoder.att_context_size_all[0]
+    return left, right
 
 
 def _caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # What a graph may differ from the model it was made of, in full precision.
 TOLERANCE = 1e-3
 _CHECKED_FRAMES = 400
+_CHECKED_CHUNKS = 3
 # What modules raise that a checkpoint may ask for, and that NeMo builds, but cannot run any more.
 _FAILURES = (
     ArithmeticError,
@@ -132,8 +133,9 @@ def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:  # noq
     from riva_speech.sessions.onnx import OnnxSession  # noqa: PLC0415 - loads ONNX Runtime
 
     device = next(part.parameters()).device
-    noise = np.random.default_rng(0).normal(size=(1, acoustic.features.n_mels, _CHECKED_FRAMES))
-    features = {"audio_signal": noise.astype(np.float32), "length": np.array([_CHECKED_FRAMES])}
+    frames = _checked_frames(acoustic)
+    noise = np.random.default_rng(0).normal(size=(1, acoustic.features.n_mels, frames))
+    features = {"audio_signal": noise.astype(np.float32), "length": np.array([frames])}
     with torch.inference_mode():
         inputs = {name: torch.from_numpy(value).to(device) for name, value in features.items()}
         expected = _forward(part)(**inputs)
@@ -147,3 +149,10 @@ def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:  # noq
             hint="try another --onnx-opset",
         )
     _log.info("%s agrees with NeMo within %.2g", path.name, difference)
+
+
+def _checked_frames(acoustic: AcousticConfig) -> int:
+    """Return how many frames show what a graph hears: more than a chunk, where it has chunks."""
+    _, right = acoustic.offline_context or (0, 0)
+    wanted = max(_CHECKED_FRAMES, _CHECKED_CHUNKS * (right + 1) * acoustic.stride)
+    return min(wanted, acoustic.max_steps * acoustic.stride)

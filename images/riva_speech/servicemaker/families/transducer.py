@@ -27,16 +27,19 @@ def export(checkpoint: Checkpoint, folder: Path, options: ctc.ExportOptions) -> 
 
     Raises:
         UnsupportedError: The checkpoint is of another architecture.
+        UsageError: The model cannot have the context asked for.
         DamagedArchiveError: Its weights do not load, or do not fit its configuration.
     """
     model = models.restore(checkpoint, device=options.device)
     description.limit_length(model, options.max_frames)
     transducer = _describe(model, checkpoint)
-    acoustic, vocabulary = description.describe(model, model.joint.vocabulary, transducer)
+    acoustic, vocabulary = description.describe(
+        model, model.joint.vocabulary, transducer, offline_context=options.offline_context
+    )
     part = model.encoder
     with shared_weights(folder / ctc.SHARED_WEIGHTS) as weights:
         to = Destination(weights, options.onnx_opset)
-        graphs = list(ctc.export_graphs(model, part, acoustic.streaming, folder, to))
+        graphs = list(ctc.export_graphs(model, part, acoustic, folder, to))
         graphs.append(export_rearranged(model.decoder_joint, folder / DECODER_JOINT_GRAPH, to))
     vocabulary.save(folder / ctc.VOCABULARY)
     result = ctc.collect(checkpoint, model, acoustic, graphs)

@@ -85,7 +85,8 @@ def _online(
             hint=f"choose one of {offered}",
         )
     graph = sizes[round(chosen, 3)]
-    return _pipeline(name, ONLINE, replace(acoustic, streaming=(graph,)), options, chosen)
+    of_streams = replace(acoustic, streaming=(graph,), offline_context=None)
+    return _pipeline(name, ONLINE, of_streams, options, chosen)
 
 
 def _either(chunk_size: float | None) -> dict[str, float | None]:
