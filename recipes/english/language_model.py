@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.english.leaks import Heldout
-from recipes.english.texts import REFUSED_SOURCES, read_sentences, spoken
+from recipes.english.texts import REFUSED_SOURCES, read_sentences, split, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,8 +67,8 @@ def other_words(path: Path, known: Iterable[str]) -> list[str]:
     return sorted(set(fit).difference(known))
 
 
-def gather(options: argparse.Namespace) -> tuple[list[str], set[str]]:
-    """Return the lines that may be learnt from, and which of them count twice.
+def gather(options: argparse.Namespace) -> tuple[list[str], list[str], set[str]]:
+    """Return the lines that may be learnt from, running texts apart, and which count twice.
 
     What the development lists say is left out, and so is what the recordings say that weights are
     tuned on, from wherever it comes.
@@ -80,24 +80,33 @@ def gather(options: argparse.Namespace) -> tuple[list[str], set[str]]:
     sentences = [s for s in read_sentences(options.sentences) if s.source not in REFUSED_SOURCES]
     read = [text for _, text in said]
     twice = {s.spoken for s in sentences if s.source in options.twice}.union(read)
-    return permitted([*(sentence.spoken for sentence in sentences), *read], held), twice
+    running = [
+        line for path in options.running for line in split(path.read_text("utf-8").splitlines())
+    ]
+    lines = permitted([*(sentence.spoken for sentence in sentences), *read], held)
+    return lines, permitted(running, held), twice
 
 
 def write_text(options: argparse.Namespace) -> None:
     """Write the text to learn from, the text to measure on, and the words."""
-    lines, twice = gather(options)
+    lines, running, twice = gather(options)
     kept = [line for line in lines if not is_held_out(line)]
+    weighed = [line for one in kept for line in [one] * (1 + (one in twice))]
     options.folder.mkdir(parents=True, exist_ok=True)
-    _write(options.folder / TEXT, [line for one in kept for line in [one] * (1 + (one in twice))])
+    _write(options.folder / TEXT, [*weighed, *running])
     _write(options.folder / HELD_OUT, [line for line in lines if is_held_out(line)])
-    words = vocabulary(kept, options.least)
+    words = dict.fromkeys(vocabulary(kept, options.least))
+    words.update(dict.fromkeys(vocabulary(running, options.least_running)))
     more = other_words(options.words, words) if options.words else []
     _write(options.folder / WORDS, [*words, *more])
-    total = sum(len(line.split()) for line in kept)
-    print(f"{len(kept)} sentences, {total} words, {len(words)} different; {len(more)} others")
+    total = sum(len(line.split()) for line in [*kept, *running])
+    print(
+        f"{len(kept)} sentences and {len(running)} of running text, {total} words, "
+        f"{len(words)} different; {len(more)} others"
+    )
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -133,6 +142,12 @@ def parse() -> argparse.Namespace:
     text.add_argument("--exclude", type=Path, nargs="+", required=True, help="development lists")
     text.add_argument("--twice", nargs="*", default=READ_SPEECH, help="sources that count twice")
     text.add_argument("--least", type=int, default=1, help="how often a word must be said")
+    text.add_argument(
+        "--running", type=Path, nargs="*", default=[], help="running texts, a paragraph a line"
+    )
+    text.add_argument(
+        "--least-running", type=int, default=3, help="the same for words of those texts alone"
+    )
     text.add_argument("--words", type=Path, help="more words, that the text lacks, one a line")
     model = steps.add_parser("train", help="make the model of them")
     model.set_defaults(run=train)

@@ -40,7 +40,7 @@ def hear(recognizer: OfflineRecognizer, clips: Sequence[Clip]) -> list[LogProbs]
     """Return the acoustic model's output for every recording."""
     rate = recognizer.config.acoustic.features.sample_rate
     samples = (decode_all(wav(clip.audio), DeclaredFormat(), rate) for clip in clips)
-    return [recognizer.log_probs(recognizer.log_mel(one)) for one in samples]
+    return [recognizer.log_probs(recognizer.features(one)) for one in samples]
 
 
 def weighed(heard: Sequence[LogProbs], blank: int, nats: float) -> list[LogProbs]:

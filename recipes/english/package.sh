@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Step 6: convert a checkpoint, build the archive with int8 weights and the language model, and make
+# Step 7: convert a checkpoint, build the archive with int8 weights and the language model, and make
 # it the model that the distribution brings along.
 #
 #     recipes/english/package.sh work/english.nemo work/lm
 #
 # The folder of the language model holds model.bin and words.txt. The weights are those that
 # `language_model_tune` found for the checkpoint beside this file; options after the folder go to
-# riva-build, such as other weights.
+# riva-build, such as other weights. Whole recordings are heard 8.4 s ahead, further than a stream
+# may wait.
 set -euo pipefail
 
 checkpoint=$1 language=$2
@@ -16,13 +17,14 @@ archive="$artifacts/asr_english_en_us.rmir"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-nemo2riva "$checkpoint" --out "$work/english.riva"
+nemo2riva "$checkpoint" --out "$work/english.riva" --offline-context 210 104
 riva-build speech_recognition --force "$archive" "$work/english.riva" \
     --name=english-en-US-asr --language_code=en-US --offline --streaming=True --chunk_size=0.56 \
-    --nn.weights=int8 --decoder_type=flashlight --decoder_fallback=greedy \
+    --trailing_silence=0.3 --nn.weights=int8 --decoder_type=flashlight --decoder_fallback=greedy \
     --decoding_vocab="$language/words.txt" \
     --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=0.8 \
-    --flashlight_decoder.word_insertion_score=0.5 --flashlight_decoder.beam_size=128 "$@"
+    --flashlight_decoder.word_insertion_score=0.25 --flashlight_decoder.beam_size=256 \
+    --flashlight_decoder.beam_size_token=8 --flashlight_decoder.beam_threshold=12 "$@"
 python - "$archive" "$artifacts/catalog.json" <<'PYTHON'
 import hashlib, json, pathlib, sys
 

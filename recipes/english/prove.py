@@ -102,7 +102,9 @@ def prove(options: argparse.Namespace) -> int:
     """Compare everything; return how much is shared."""
     held = heldout(options.lists)
     recorded = list(utterances(options.real))
+    learnt = (path.read_text(encoding="utf-8").splitlines() for path in options.language_model)
     texts = [*Sentences.read(options.sentences).texts, *(text for text, _ in recorded)]
+    texts += [line for lines in learnt for line in lines]
     recordings = [path.parent / row["audio_filepath"] for path in options.lists
                   for row in rows(path)]  # fmt: skip
     found = [*shared_text(held, texts), *shared_sound(recordings, (sound for _, sound in recorded))]
@@ -119,6 +121,9 @@ def main() -> None:
     parser.add_argument("sentences", type=Path, help="the .npz of `prepare`")
     parser.add_argument("real", type=Path, help="folder of the shards of recorded speech alone")
     parser.add_argument("--lists", type=Path, nargs="+", required=True)
+    parser.add_argument(
+        "--language-model", type=Path, nargs="*", default=[], help="its text.txt, too"
+    )
     sys.exit(prove(parser.parse_args()) > 0)
 
 

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # Share-alike text would bind the model to its licence.
 REFUSED_SOURCES = frozenset({"clinc_wiki_sents"})
+# Titles end no sentence by their stop; a sentence begins with a capital, perhaps behind quotes.
+_TITLES = re.compile(r"\b(Mr|Mrs|Dr|St|Messrs|Hon|Gen|Col|Capt)\.")
+_ENDS = re.compile(
+    r"(?<=[.!?])[\"')\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}]*"
+    r"\s+(?=[\"(]*[A-Z])"
+)
+# Headings are shorter, tables and lists longer.
+_SHORTEST, _LONGEST = 3, 80
 _NOT_SPOKEN = re.compile(r"[^a-z' ]+")
 _QUOTES = re.compile(r"(?<![a-z])'|'(?![a-z])")
 # Marks that change no word; a sentence with any other (digits, currency) is not said as written.
@@ -49,6 +57,14 @@ def spoken(written: str) -> str:
 def readable(written: str) -> bool:
     """Say whether the words of a sentence are all that a voice reads in it."""
     return _WRITTEN.fullmatch(written) is not None
+
+
+def split(paragraphs: Iterable[str]) -> Iterator[str]:
+    """Return the words of each sentence of a running text that is read as it is written."""
+    for paragraph in paragraphs:
+        for written in _ENDS.split(_TITLES.sub(r"\1", paragraph.strip())):
+            if readable(written) and _SHORTEST <= len(spoken(written).split()) <= _LONGEST:
+                yield spoken(written)
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from recipes.english.leaks import Heldout
 from recipes.english.prove import fingerprint, likeness, shared_sound, shared_text, windows
 from recipes.english.shards import read_shard, to_int16, write_shard
-from recipes.english.texts import readable, spoken
+from recipes.english.texts import readable, split, spoken
 from support.audio import babble
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +94,48 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npy"]
 
 
+def language_model_text(folder: Path, *options: str) -> tuple[Counter[str], list[str]]:
+    """Choose text for the language model in a folder; return its lines and its words."""
+    command = [sys.executable, "-m", "recipes.english.language_model", "text", "lm"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "images")])
+    subprocess.run(
+        [*command, "sentences.gz", *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=True,
+    )
+    lines = (folder / "lm" / "text.txt").read_text().splitlines()
+    return Counter(lines), (folder / "lm" / "words.txt").read_text().split()
+
+
+def test_running_texts_lend_sentences_and_their_frequent_words(tmp_path: Path) -> None:
+    """What is held out is not in them, and a word of theirs must be seen as often as is asked."""
+    with gzip.open(tmp_path / "sentences.gz", "wt") as text:
+        text.write("slurp\tone of ours\n")
+    said = json.dumps({"audio_filepath": "0", "text": "this is held out"})
+    (tmp_path / "dev").write_text(said)
+    running = "A rare bird sang. Birds sang on. This is held out. On sang the birds.\n"
+    (tmp_path / "running").write_text(running)
+    options = ["--exclude", "dev", "--running", "running", "--least-running", "2"]
+
+    lines, words = language_model_text(tmp_path, *options)
+
+    assert set(lines) == {
+        "one of ours",
+        "a rare bird sang",
+        "birds sang on",
+        "on sang the birds",
+    }
+    assert words == ["of", "one", "ours", "sang", "birds", "on"]
+
+
+def test_running_texts_are_split_into_sentences_that_are_read_as_written() -> None:
+    """Titles end none; digits, headings of a word and what was quoted are seen to."""
+    paragraph = '"Mr. Jay is here." He said so. In 1850 nobody was. Well. What is that to me?'
+
+    assert list(split([paragraph])) == ["mr jay is here", "he said so", "what is that to me"]
+
+
 def test_text_for_the_language_model_is_permitted(tmp_path: Path) -> None:
     """Nothing held out or share-alike is in it, read speech counts twice, listed words are last."""
     sentences = {"clinc150": "Yes.", "slurp": "oh yes", "clinc_wiki_sents": "share me alike"}
@@ -116,17 +158,8 @@ def test_text_for_the_language_model_is_permitted(tmp_path: Path) -> None:
         "--words",
         "listed",
     ]
-    command = [sys.executable, "-m", "recipes.english.language_model", "text", "lm"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "images")])
-    subprocess.run(
-        [*command, "sentences.gz", *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
-        check=True,
-    )
-    lines = Counter((tmp_path / "lm" / "text.txt").read_text().splitlines())
+    lines, words = language_model_text(tmp_path, *options)
     assert lines == {"oh yes": 1, "read aloud": 2, "spoken once": 2}
-    words = (tmp_path / "lm" / "words.txt").read_text().split()
     assert words[-1] == "zebra's"
     assert sorted(words[:-1]) == ["aloud", "oh", "once", "read", "spoken", "yes"]
 

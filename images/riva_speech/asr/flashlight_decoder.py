@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 NO_SPACE = -1
 
-# A long utterance without a pause is committed piece by piece. By then all hypotheses agree on
-# what lies half a block back.
-_BLOCK_STEPS = 512
+# A long utterance without a pause is committed piece by piece: each path costs memory for each step
+# that is not. By then all hypotheses agree on what lies half a block back. Flashlight looks another
+# hundred steps back for the end of a word, which must be in the block, too.
+_BLOCK_STEPS = 256
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,16 @@ class OfflineRecognizer:
         """Compute the features of samples as ``recognize`` takes them."""
         if gate := gate_for(self.activity, options):
             samples = np.concatenate([gate.push(samples), gate.end()])
-        return Utterance(self, self.log_mel(samples), len(samples))
+        return Utterance(self, self.features(samples), len(samples))
+
+    def features(self, samples: Samples) -> Features:
+        """Compute the features of samples, with the silence behind them that is to be heard.
+
+        A recording may be cut where its last word ends; streams are heard out with silence, too.
+        """
+        rate = self.config.acoustic.features.sample_rate
+        silence = round(rate * self.config.trailing_silence)
+        return self.log_mel(np.pad(samples, (0, silence)) if len(samples) else samples)
 
     def log_probs(self, features: Features) -> LogProbs:
         """Encode features, [n_mels, frames], as ``recognize`` does."""

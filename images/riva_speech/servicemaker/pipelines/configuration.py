@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from riva_speech.asr.pipeline import (
+    LONGEST_SILENCE,
     OFFLINE,
     ONLINE,
     AcousticConfig,
@@ -62,6 +63,10 @@ def _check(acoustic: AcousticConfig, options: argparse.Namespace) -> None:
             raise UsageError(
                 f"--{option}={value:g} is not a multiple of the model's output stride, {stride} ms"
             )
+    if not 0 <= options.trailing_silence <= LONGEST_SILENCE:
+        raise UsageError(
+            f"--trailing_silence={options.trailing_silence:g} is not 0 to {LONGEST_SILENCE:g} s"
+        )
     if not options.name or "/" in options.name or options.name.startswith("."):
         raise UsageError(f"--name={options.name} cannot be the name of a folder")
 
@@ -119,7 +124,8 @@ def _offline(
         context = sum(_paddings(options, OFFLINE_PADDING))
         longest = acoustic.max_steps * acoustic.ms_per_timestep / 1000 - context
         chunk = min(OFFLINE_CHUNK, longest)
-    return _padded(name, OFFLINE, acoustic, options, chunk, OFFLINE_PADDING)
+    plain = _padded(name, OFFLINE, acoustic, options, chunk, OFFLINE_PADDING)
+    return replace(plain, trailing_silence=options.trailing_silence)
 
 
 def _paddings(options: argparse.Namespace, default: float) -> tuple[float, float]:

@@ -21,7 +21,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from riva_speech.asr.pipeline import AcousticConfig, EndpointingConfig, PipelineConfig
+from riva_speech.asr.pipeline import (
+    LONGEST_SILENCE,
+    AcousticConfig,
+    EndpointingConfig,
+    PipelineConfig,
+)
 from riva_speech.audio.features import LogMel
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement
@@ -101,6 +106,15 @@ def _add_chunks(parser: argparse.ArgumentParser) -> None:
         ("padding_size", "both of the two above (default: theirs)"),
     ):
         parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=explained)
+    parser.add_argument(
+        "--trailing_silence",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="silence that whole utterances are heard with behind them, up to "
+        f"{LONGEST_SILENCE:g}: recordings may be cut where their last word ends "
+        "(default: %(default)g)",
+    )
     parser.add_argument(
         "--ms_per_timestep",
         type=int,
