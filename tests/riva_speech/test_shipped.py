@@ -103,6 +103,8 @@ def test_it_hears_as_its_checkpoint_does_in_nemo(repository: Path) -> None:
     decoding = greedily(recognizer).decoding
     sounds = variations(decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000))
     model = restored(CHECKPOINT)
+    assert recognizer.config.acoustic.offline_context
+    model.encoder.set_default_att_context_size(list(recognizer.config.acoustic.offline_context))
 
     theirs = [nemo_log_probs(model, samples) for samples in sounds]
     ours = [agreement.encoded(recognizer, samples) for samples in sounds]
