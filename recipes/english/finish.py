@@ -5,7 +5,7 @@ Their mean hears strangers better than any of them does. Speech that was heard t
 words to them, unless blanks are made less likely.
 
     python -m recipes.english.finish work/tokenizer work/english.nemo work/t-5.pt work/t.pt \
-        --blank -1.1
+        --blank -0.7
 """
 
 from __future__ import annotations

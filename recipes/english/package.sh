@@ -6,7 +6,7 @@
 #
 # The folder of the language model holds model.bin and words.txt. The weights are those that
 # `language_model_tune` found for the checkpoint beside this file; options after the folder go to
-# riva-build, such as other weights. Whole recordings are heard 8.4 s ahead, further than a stream
+# riva-build, such as other weights. Whole recordings are heard 11.2 s ahead, further than a stream
 # may wait.
 set -euo pipefail
 
@@ -17,13 +17,13 @@ archive="$artifacts/asr_english_en_us.rmir"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-nemo2riva "$checkpoint" --out "$work/english.riva" --offline-context 210 104
+nemo2riva "$checkpoint" --out "$work/english.riva" --offline-context 280 139
 riva-build speech_recognition --force "$archive" "$work/english.riva" \
     --name=english-en-US-asr --language_code=en-US --offline --streaming=True --chunk_size=0.56 \
     --trailing_silence=0.3 --nn.weights=int8 --decoder_type=flashlight --decoder_fallback=greedy \
     --decoding_vocab="$language/words.txt" \
-    --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=0.8 \
-    --flashlight_decoder.word_insertion_score=0.25 --flashlight_decoder.beam_size=256 \
+    --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=0.85 \
+    --flashlight_decoder.word_insertion_score=0.4 --flashlight_decoder.beam_size=256 \
     --flashlight_decoder.beam_size_token=8 --flashlight_decoder.beam_threshold=12 "$@"
 python - "$archive" "$artifacts/catalog.json" <<'PYTHON'
 import hashlib, json, pathlib, sys
