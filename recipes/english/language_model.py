@@ -95,8 +95,8 @@ def write_text(options: argparse.Namespace) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     _write(options.folder / TEXT, [*weighed, *running])
     _write(options.folder / HELD_OUT, [line for line in lines if is_held_out(line)])
-    words = dict.fromkeys(vocabulary(kept, options.least))
-    words.update(dict.fromkeys(vocabulary(running, options.least_running)))
+    lent = vocabulary(running, options.least_running)
+    words = dict.fromkeys([*vocabulary(kept, options.least), *lent])
     more = other_words(options.words, words) if options.words else []
     _write(options.folder / WORDS, [*words, *more])
     total = sum(len(line.split()) for line in [*kept, *running])

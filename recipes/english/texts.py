@@ -63,8 +63,9 @@ def split(paragraphs: Iterable[str]) -> Iterator[str]:
     """Return the words of each sentence of a running text that is read as it is written."""
     for paragraph in paragraphs:
         for written in _ENDS.split(_TITLES.sub(r"\1", paragraph.strip())):
-            if readable(written) and _SHORTEST <= len(spoken(written).split()) <= _LONGEST:
-                yield spoken(written)
+            words = spoken(written)
+            if readable(written) and _SHORTEST <= len(words.split()) <= _LONGEST:
+                yield words
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from riva_speech.archive import open_archive
-from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.offline import OfflineRecognizer
-from riva_speech.asr.pipeline import PipelineConfig
+from riva_speech.asr.pipeline import OFFLINE, PipelineConfig
 from riva_speech.errors import DamagedArchiveError
 from support.audio import babble
 from support.programs import run, succeed
@@ -19,16 +18,17 @@ from support.programs import run, succeed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from riva_speech.asr.loading import Recognizer
+
 RATE = 16000
 BUILD = ("riva-build", "speech_recognition")
 
 
 @pytest.fixture
-def recognizer(tiny_repository: Path) -> OfflineRecognizer:
+def recognizer(recognizers: dict[str, Recognizer]) -> OfflineRecognizer:
     """The recogniser for whole utterances."""
-    (found,) = (
-        one for one in load_recognizers(tiny_repository) if isinstance(one, OfflineRecognizer)
-    )
+    found = recognizers[OFFLINE]
+    assert isinstance(found, OfflineRecognizer)
     return found
 
 

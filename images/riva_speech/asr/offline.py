@@ -63,7 +63,9 @@ class OfflineRecognizer:
         """
         rate = self.config.acoustic.features.sample_rate
         silence = round(rate * self.config.trailing_silence)
-        return self.log_mel(np.pad(samples, (0, silence)) if len(samples) else samples)
+        if silence and len(samples):
+            samples = np.pad(samples, (0, silence))
+        return self.log_mel(samples)
 
     def log_probs(self, features: Features) -> LogProbs:
         """Encode features, [n_mels, frames], as ``recognize`` does."""
