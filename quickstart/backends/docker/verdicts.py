@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quickstart import log
@@ -47,16 +48,28 @@ def running_in(container: Container) -> Running:
 def after_its_end(engine: Engine, name: str) -> Container | None:
     """Return what is known of a container that ended.
 
-    An engine hears of the kernel's kill for memory apart from the end that it brought, and maybe
-    later: a container that was killed is looked at again.
+    An engine hears of the kernel's kill for memory apart from the end that it brought: maybe later,
+    so that a container that was killed is looked at again, and on a busy machine never. Then a kill
+    that nobody asked the engine for, of a container whose memory is limited, is taken for one.
     """
     container = engine.container(name)
     for _ in range(_LOOKS):
         if container is None or container.oom_killed or container.exit_code != KILLED:
-            break
+            return container
         time.sleep(_PAUSE)
         container = engine.container(name)
+    if container and container.memory_limit and not _was_told_to_kill(engine, container):
+        return replace(container, oom_killed=True)
     return container
+
+
+def _was_told_to_kill(engine: Engine, container: Container) -> bool:
+    """Return whether somebody asked the engine for the end of a container."""
+    began, ended = posix(container.started_at), posix(container.finished_at)
+    if began is None or ended is None:
+        return False
+    # The engine tells that it has killed afterwards, and has been looked at for as long as this.
+    return engine.was_told_to_kill(container.id, began, ended + _LOOKS * _PAUSE)
 
 
 def ending(container: Container | None, lines: Sequence[str], who: str) -> Exit:

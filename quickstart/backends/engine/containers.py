@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,17 @@ class Containers(Images):
             yield from _lines(
                 self.api.logs(container, stream=True, follow=follow, tail=last, since=after)
             )
+
+    def was_told_to_kill(self, container: str, since: float, until: float) -> bool:
+        """Return whether somebody asked the engine to kill a container between two POSIX times.
+
+        The engine's clock counts, and it remembers its last 256 events.
+        """
+        wanted = {"container": container, "event": "kill"}
+        with self.doing(f"ask what happened to the container {container}"):
+            events = self.api.events(f"{since:.6f}", f"{until:.6f}", wanted, decode=True)
+            signals = [event["Actor"]["Attributes"].get("signal") for event in events]
+        return str(int(signal.SIGKILL)) in signals
 
     def publisher(self, port: int) -> str:
         """Return the name of the running container that publishes a port; empty for none."""

@@ -36,7 +36,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Container:
-    """What an engine knows of one container."""
+    """What an engine knows of one container; its limit counts bytes, 0 for none."""
 
     id: str
     name: str
@@ -44,8 +44,10 @@ class Container:
     pid: int
     exit_code: int
     oom_killed: bool
+    memory_limit: int
     error: str
     started_at: str
+    finished_at: str
     image_id: str
     labels: dict[str, str]
     health: str
@@ -93,8 +95,10 @@ def parse_container(data: Mapping[str, Any]) -> Container:
         pid=int(state.get("Pid") or 0),
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),
+        memory_limit=int((data.get("HostConfig") or {}).get("Memory") or 0),
         error=state.get("Error") or "",
         started_at=state.get("StartedAt") or "",
+        finished_at=state.get("FinishedAt") or "",
         image_id=data["Image"],
         labels=dict(data["Config"].get("Labels") or {}),
         health=(state.get("Health") or {}).get("Status", ""),
