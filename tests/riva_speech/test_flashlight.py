@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -224,6 +225,38 @@ def test_a_model_of_tokens_needs_no_lexicon(tmp_path: Path) -> None:
 
     assert found[0].text == decode(GreedyDecoding(PIECES), [scores])[0].text
     assert {word.text for word in found[1].words} <= {"a"}
+
+
+@given(MATRICES, st.floats(-20, 20))
+@settings(deadline=None, max_examples=50)
+def test_penalised_blanks_are_those_of_lower_logits(seed: int, penalty: float) -> None:
+    """The search sees what a model would give whose logits of blanks were so much lower."""
+    scores = random_scores(seed, 6, PIECES.blank + 1)
+    penalised = decoding(PIECES, replace(WIDE, blank_penalty=penalty))
+
+    (reading,) = penalised.read([None], [scores])
+
+    logits = scores.astype(np.float64)
+    logits[:, PIECES.blank] -= penalty
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert np.asarray(reading.log_probs) == pytest.approx(expected, abs=1e-4)
+    assert reading.blanks.tolist() == (expected.argmax(axis=1) == PIECES.blank).tolist()
+
+
+def test_penalised_blanks_let_more_words_be_found() -> None:
+    """A word that is less likely than silence is found once blanks are penalised."""
+    scores = np.log(np.array([[0.05, 0.0001, 0.0001, 0.0001, 0.9497]], np.float32))
+
+    assert not decode(decoding(PIECES), [scores])[0].words
+    penalised = decode(decoding(PIECES, replace(WIDE, blank_penalty=3.0)), [scores])
+    assert penalised[0].text == "a"
+
+
+@pytest.mark.parametrize("penalty", [-21.0, 21.0, float("nan"), float("inf")])
+def test_a_penalty_that_leaves_nothing_is_refused(penalty: float) -> None:
+    """Beyond its bounds a search would hear blanks only, or none."""
+    with pytest.raises(ValueError, match="blank_penalty"):
+        replace(WIDE, blank_penalty=penalty)
 
 
 def test_a_language_model_decides_what_sounds_alike(arpa: Path) -> None:

@@ -11,6 +11,8 @@ DECODERS = ("greedy", "flashlight", TRANSDUCER_DECODER)
 
 _WIDEST_BEAM = 4096
 _MOST_SPELLINGS = 100
+# In nats; beyond, a search would hear nothing but blanks, or none.
+_LARGEST_PENALTY = 20.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class FlashlightConfig:
     A path's score is the sum of its log-probabilities, plus ``lm_weight`` times the language
     model's (in powers of ten), plus ``word_insertion_score`` for each word. A step keeps
     ``beam_size`` paths within ``beam_threshold`` of the best, and tries ``beam_size_token`` tokens
-    for each. A boosted word that the lexicon lacks is spelt in ``num_tokenization`` ways.
+    for each. Blanks are ``blank_penalty`` nats less likely than the model says (icefall's name, not
+    Riva's). A boosted word that the lexicon lacks is spelt in ``num_tokenization`` ways.
     """
 
     lm_weight: float = 0.8
@@ -28,6 +31,7 @@ class FlashlightConfig:
     beam_size: int = 32
     beam_size_token: int = 16
     beam_threshold: float = 20.0
+    blank_penalty: float = 0.0
     use_lexicon_free_decoding: bool = False
     num_tokenization: int = 1
 
@@ -41,6 +45,8 @@ class FlashlightConfig:
             raise ValueError(f"num_tokenization is 1 to {_MOST_SPELLINGS}")
         if not 0 < self.beam_threshold < math.inf:
             raise ValueError("beam_threshold is greater than 0")
+        if not abs(self.blank_penalty) <= _LARGEST_PENALTY:
+            raise ValueError(f"blank_penalty is -{_LARGEST_PENALTY:g} to {_LARGEST_PENALTY:g}")
         if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):
             raise ValueError("weights are finite")
 

@@ -126,7 +126,10 @@ class FlashlightDecoding:
         return FlashlightDecoder(search, self.vocabulary, self.space, setting)
 
     def read(self, carries: Sequence[None], steps: Sequence[LogProbs]) -> list[Reading]:
-        """Read which steps are blank; each stream searches by itself."""
+        """Read which steps are blank, once blanks are penalised; each stream searches by itself."""
+        if penalty := self.config.blank_penalty:
+            blank = self.vocabulary.blank
+            steps = [_penalised(log_probs, blank, penalty) for log_probs in steps]
         return read_blanks(carries, steps)
 
     def _score_words(self, count: int) -> list[float]:
@@ -150,6 +153,17 @@ class FlashlightDecoding:
             trie.insert([*prefix, *tokens], number, scores[number])
         trie.smear(decoder.SmearingMode.MAX)
         return trie
+
+
+def _penalised(log_probs: LogProbs, blank: int, penalty: float) -> LogProbs:
+    """Return log-probabilities, [steps, tokens + 1], of a model whose blanks are less likely.
+
+    They are those of logits from which the penalty is taken: each step's sum is one again.
+    """
+    rows = np.array(log_probs, np.float32)
+    rows[:, blank] -= penalty
+    left = np.log1p(np.exp(log_probs[:, blank]) * np.expm1(-penalty))
+    return rows - left[:, np.newaxis]
 
 
 def _space(vocabulary: Vocabulary) -> int:

@@ -171,9 +171,13 @@ def _decoding(
 
 
 def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuilder:
-    """Return what times and writes words; steps of buffered streams lag behind what was heard."""
-    delay = config.decoder.asr_model_delay - lag
+    """Return what times and writes words.
+
+    Steps of buffered streams lag behind what was heard, and all do behind leading silence.
+    """
     stride = config.acoustic.ms_per_timestep
+    silence = round(1000 * config.leading_silence / stride)
+    delay = config.decoder.asr_model_delay - lag - silence
     return ResultBuilder(stride, delay, writer, writer.is_quick, writer.classes)
 
 

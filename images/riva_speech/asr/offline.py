@@ -57,14 +57,15 @@ class OfflineRecognizer:
         return Utterance(self, self.features(samples), len(samples))
 
     def features(self, samples: Samples) -> Features:
-        """Compute the features of samples, with the silence behind them that is to be heard.
+        """Compute the features of samples, with the silence around them that is to be heard.
 
-        A recording may be cut where its last word ends; streams are heard out with silence, too.
+        A recording may be cut where its first word begins and its last one ends.
         """
         rate = self.config.acoustic.features.sample_rate
-        silence = round(rate * self.config.trailing_silence)
-        if silence and len(samples):
-            samples = np.pad(samples, (0, silence))
+        seconds = (self.config.leading_silence, self.config.trailing_silence)
+        before, behind = (round(rate * one) for one in seconds)
+        if (before or behind) and len(samples):
+            samples = np.pad(samples, (before, behind))
         return self.log_mel(samples)
 
     def log_probs(self, features: Features) -> LogProbs:

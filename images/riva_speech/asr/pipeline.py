@@ -35,7 +35,7 @@ VERBATIM = "verbatim"
 # What Silero's model hears, in Hz.
 VAD_RATES = (8000, 16000)
 _LONGEST_WINDOW_MS = 60_000
-# In seconds; more is no moment behind an utterance, but work for nothing.
+# In seconds; more is no moment around an utterance, but work for nothing.
 LONGEST_SILENCE = 10.0
 _T = TypeVar("_T")
 
@@ -181,7 +181,8 @@ class PipelineConfig:
     streaming and ``offline`` for whole utterances. An offline pipeline decodes ``chunk_size``
     seconds at once, with the paddings as context on both sides of longer audio. So does an online
     one whose acoustic model is not cache-aware: it encodes each chunk with what lies around it.
-    Whole utterances are heard with ``trailing_silence`` seconds of silence behind them.
+    What is heard begins with ``leading_silence`` seconds of silence, whole steps of the model;
+    whole utterances end with ``trailing_silence`` seconds of it.
     """
 
     name: str
@@ -191,6 +192,7 @@ class PipelineConfig:
     chunk_size: float
     left_padding_size: float = 0.0
     right_padding_size: float = 0.0
+    leading_silence: float = 0.0
     trailing_silence: float = 0.0
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
@@ -230,6 +232,7 @@ class PipelineConfig:
                 chunk_size=float(values["chunk_size"]),
                 left_padding_size=float(values.get("left_padding_size", both)),
                 right_padding_size=float(values.get("right_padding_size", both)),
+                leading_silence=float(values.get("leading_silence", 0.0)),
                 trailing_silence=float(values.get("trailing_silence", 0.0)),
                 decoder=_decoder(values["decoder"]),
                 endpointing=_build(EndpointingConfig, values["endpointing"]),
@@ -252,8 +255,9 @@ class PipelineConfig:
         paddings = (config.left_padding_size, config.right_padding_size)
         if not 0 < config.chunk_size < math.inf or not all(0 <= one < math.inf for one in paddings):
             raise DamagedArchiveError("a pipeline's chunks and paddings are not durations")
-        if not 0 <= config.trailing_silence <= LONGEST_SILENCE:
-            raise DamagedArchiveError("the silence behind utterances is out of bounds")
+        silences = (config.leading_silence, config.trailing_silence)
+        if not all(0 <= one <= LONGEST_SILENCE for one in silences):
+            raise DamagedArchiveError("the silence around utterances is out of bounds")
         return config
 
 

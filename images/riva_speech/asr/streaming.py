@@ -172,7 +172,9 @@ class Stream:
         self._recognizer.acoustic.end(self._state)
 
     def push(self, samples: Samples) -> None:
-        """Take samples."""
+        """Take samples; before the first there is silence, where the pipeline wants it."""
+        if not self._samples and len(samples):
+            self._push_silence(self._recognizer.config.leading_silence)
         self._samples += len(samples)
         self._features.push(self._gate.push(samples) if self._gate else samples)
 
@@ -182,9 +184,7 @@ class Stream:
         if self._samples:
             if self._gate:
                 self._features.push(self._gate.end())
-            rate = self._recognizer.config.acoustic.features.sample_rate
-            seconds = self._recognizer.acoustic.tail_seconds
-            self._features.push(np.zeros(int(seconds * rate), np.float32))
+            self._push_silence(self._recognizer.acoustic.tail_seconds)
             self._features.end()
 
     def next_step(self) -> Step | None:
@@ -233,6 +233,10 @@ class Stream:
     def last(self) -> Result:
         """End the present utterance; return it, with or without words."""
         return self._with_activity(self._end_utterance())
+
+    def _push_silence(self, seconds: float) -> None:
+        rate = self._recognizer.config.acoustic.features.sample_rate
+        self._features.push(np.zeros(round(seconds * rate), np.float32))
 
     def _end_utterance(self) -> Result:
         self._told, self._seemed_over = "", False

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.streaming_config import StreamingConfig
 
+# Options in seconds that are whole steps of the model.
+_STEPS = (
+    "chunk_size",
+    "padding_size",
+    "left_padding_size",
+    "right_padding_size",
+    "leading_silence",
+)
 # Seconds.
 OFFLINE_CHUNK = 240.0
 OFFLINE_PADDING = 10.0
@@ -57,16 +65,15 @@ def _check(acoustic: AcousticConfig, options: argparse.Namespace) -> None:
         raise UsageError(
             f"--ms_per_timestep={options.ms_per_timestep} is wrong: this model's is {stride}"
         )
-    for option in ("chunk_size", "padding_size", "left_padding_size", "right_padding_size"):
+    for option in ("leading_silence", "trailing_silence"):
+        if not 0 <= (seconds := getattr(options, option)) <= LONGEST_SILENCE:
+            raise UsageError(f"--{option}={seconds:g} is not 0 to {LONGEST_SILENCE:g} s")
+    for option in _STEPS:
         value = getattr(options, option)
         if value is not None and (value < 0 or abs(value * 1000 / stride % 1) > 1e-6):  # noqa: PLR2004 - rounding
             raise UsageError(
                 f"--{option}={value:g} is not a multiple of the model's output stride, {stride} ms"
             )
-    if not 0 <= options.trailing_silence <= LONGEST_SILENCE:
-        raise UsageError(
-            f"--trailing_silence={options.trailing_silence:g} is not 0 to {LONGEST_SILENCE:g} s"
-        )
     if not options.name or "/" in options.name or options.name.startswith("."):
         raise UsageError(f"--name={options.name} cannot be the name of a folder")
 
@@ -166,6 +173,7 @@ def _pipeline(
         language_code=options.language_code,
         acoustic=acoustic,
         chunk_size=chunk_size,
+        leading_silence=options.leading_silence,
         decoder=decoders.configure(options, acoustic.head),
         endpointing=_endpointing(options),
         text=text.configure(options),

@@ -78,6 +78,7 @@ _HELP = {
     "beam_size": "paths kept after a step",
     "beam_size_token": "tokens tried for each path",
     "beam_threshold": "paths this much worse than the best are dropped",
+    "blank_penalty": "nats by which blanks are less likely, where too few words are found",
     "num_tokenization": "spellings of a boosted word that the lexicon lacks",
     "use_lexicon_free_decoding": "find any sequence of tokens, not only words of a lexicon",
 }

@@ -107,6 +107,14 @@ def _add_chunks(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=float, metavar="SECONDS", help=explained)
     parser.add_argument(
+        "--leading_silence",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="silence that streams and whole utterances are heard with before them, up to "
+        f"{LONGEST_SILENCE:g}: recordings may begin with their first word (default: %(default)g)",
+    )
+    parser.add_argument(
         "--trailing_silence",
         type=float,
         default=0.0,
