@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BUILD = ("riva-build", "speech_recognition")
 HYDRA = ("riva-build", "--config-path=pkg://servicemaker.configs.asr")
+NAMED = ("--config-name=offline", "output_path=out.rmir")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,45 @@ def test_a_checkpoint_may_be_given_inline() -> None:
 
     assert command.argv == ["speech_recognition", "--chunk_size=0.16", "out.rmir:key", "m.nemo"]
     assert command.conversions == {"m.nemo": {"format": "onnx", "onnx_opset": 19, "max_dim": 1000}}
+
+
+@pytest.mark.parametrize("context", [(280, 139), (-1, 69), (70, -1), (0, 0)])
+def test_how_far_a_checkpoint_looks_may_be_given_inline(context: tuple[int, int]) -> None:
+    """What nemo2riva takes as two words is a list in the newer grammar, and arrives there whole."""
+    written = f"{{offline_context: {list(context)}, decoder: rnnt, max_dim: 1000}}"
+    command = hydra.translate(
+        [*HYDRA[1:], *NAMED, f"source_path=[{{path: m.nemo, nemo2riva: {written}}}]"]
+    )
+
+    words = hydra.options_of_nemo2riva(command.conversions["m.nemo"])
+
+    chosen = nemo2riva.options_of(nemo2riva.parse(["m.nemo", *words]))
+    assert chosen.offline_context == context
+    assert (chosen.decoder, chosen.max_dim) == ("rnnt", 1000)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["280", "'280 139'", "[]", "[280]", "[280, 139, 1]", "[280, -2]", "[280, 1.5]", "[a, b]",
+     "[true, 0]", "[280, null]", "[[280, 139]]", "{left: 280}", "null"],
+)  # fmt: skip
+def test_what_is_no_context_is_refused_inline(value: str) -> None:
+    """Anything but two numbers of steps is told in one sentence, with what to write instead."""
+    source = f"source_path=[{{path: m.nemo, nemo2riva: {{offline_context: {value}}}}}]"
+
+    with pytest.raises(UsageError, match="no pair of encoder steps") as caught:
+        hydra.translate([*HYDRA[1:], *NAMED, source])
+
+    assert "offline_context: [LEFT, RIGHT]" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("value", ["[1000, 2000]", "[1000]", "{frames: 1000}"])
+def test_other_settings_of_a_conversion_are_single_values(value: str) -> None:
+    """A list for an option of one value is told by the option's name."""
+    source = f"source_path=[{{path: m.nemo, nemo2riva: {{max_dim: {value}}}}}]"
+
+    with pytest.raises(UsageError, match=r"max_dim: .* is no single value"):
+        hydra.translate([*HYDRA[1:], *NAMED, source])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from riva_speech import safe_yaml
 from riva_speech.errors import UsageError
+from riva_speech.servicemaker.families.context import UNLIMITED
 from riva_speech.servicemaker.pipelines import missing
 
 if TYPE_CHECKING:
@@ -21,12 +22,18 @@ _PIPELINES = {"asr": "speech_recognition", "tts": "speech_synthesis"}
 # Configurations that other builds are named after.
 _OPTIONS = {"streaming": [], "offline": ["--offline"]}
 _RENAMED = {"decoder": "decoder_type"}
-_CONVERSION = ("format", "onnx_opset", "max_dim", "decoder")
+# What a checkpoint's conversion may be told; one of them takes two numbers, as nemo2riva's option.
+_CONVERSION = ("format", "onnx_opset", "max_dim", "decoder", "offline_context")
+_PAIR = "offline_context"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command in the older grammar, and how each ``.nemo`` among its sources is converted."""
+    """A command in the older grammar, and how each ``.nemo`` among its sources is converted.
+
+    ``conversions`` holds nemo2riva's options by the source that they are for: one value each, or a
+    list of two numbers of steps for ``offline_context``.
+    """
 
     argv: list[str]
     conversions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -59,6 +66,15 @@ def translate(argv: Sequence[str]) -> Command:
     force = ["--force"] if settings.pop("force", "false").lower() == "true" else []
     options = [f"--{_RENAMED.get(key, key)}={value}" for key, value in settings.items()]
     return Command([pipeline, *force, *_OPTIONS[name], *options, output, *sources], conversions)
+
+
+def options_of_nemo2riva(conversion: dict[str, Any]) -> list[str]:
+    """Return how a checkpoint is to be converted as words of nemo2riva's command line."""
+    words: list[str] = []
+    for name, value in conversion.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
 
 
 def _split(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
@@ -113,7 +129,11 @@ def _sources(text: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
 
 
 def _inline(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Read ``{path: m.nemo, nemo2riva: {format: onnx, onnx_opset: 19, max_dim: 1000}}``."""
+    """Read ``{path: m.nemo, nemo2riva: {onnx_opset: 19, offline_context: [280, 139]}}``.
+
+    Raises:
+        UsageError: A part is missing or not known, or its value is of another form.
+    """
     conversion = entry.get("nemo2riva") or {}
     unknown = set(entry) - {"path", "nemo2riva"}
     if isinstance(conversion, dict):
@@ -123,4 +143,25 @@ def _inline(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             f"source_path: {entry} cannot be used",
             hint="write {path: FILE.nemo, nemo2riva: {" + ", ".join(_CONVERSION) + "}}",
         )
+    for name, value in conversion.items():
+        _refuse_form(name, value)
     return entry["path"], conversion
+
+
+def _refuse_form(name: str, value: object) -> None:
+    """Refuse lists where one value belongs, and anything but two numbers of steps where those do.
+
+    Raises:
+        UsageError: The value is of the wrong form.
+    """
+    if name != _PAIR:
+        if isinstance(value, list | dict):
+            raise UsageError(f"source_path: {name}: {value} is no single value")
+        return
+    # By the class itself, for true and false are integers too.
+    pair = isinstance(value, list) and [type(one) for one in value] == [int, int] and value
+    if not pair or min(pair) < UNLIMITED:
+        raise UsageError(
+            f"source_path: {name}: {value} is no pair of encoder steps",
+            hint=f"write {name}: [LEFT, RIGHT], with {UNLIMITED} for all that there is",
+        )

@@ -129,10 +129,8 @@ def _converted(chosen: argparse.Namespace, folder: Path) -> Iterator[tuple[Path,
         if path.suffix != ".nemo":
             yield path, key
             continue
-        settings = chosen.conversions.get(source, {})
         words = [str(path), "--out", str(folder / f"source-{number}.riva")]
-        for name, value in settings.items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        words += hydra.options_of_nemo2riva(chosen.conversions.get(source, {}))
         options = nemo2riva.options_of(nemo2riva.parse(words))
         conversion.convert(options)
         yield options.out, None
