@@ -17,7 +17,11 @@ def main() -> NoReturn:
         from quickstart.cli import main as run
 
         run()
-    except KeyboardInterrupt:
+    except (ImportError, KeyboardInterrupt) as error:
+        from quickstart.errors import interrupt_behind
+
+        if not interrupt_behind(error):
+            raise
         _interrupted()
 
 

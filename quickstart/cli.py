@@ -20,7 +20,13 @@ from quickstart.commands.image import image_app
 from quickstart.commands.service import service_app
 from quickstart.commands.session import session
 from quickstart.commands.store import bundle_app, init, store_app
-from quickstart.errors import InterruptionError, RivaQsError, UsageError, from_os_error
+from quickstart.errors import (
+    InterruptionError,
+    RivaQsError,
+    UsageError,
+    from_os_error,
+    interrupt_behind,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -87,15 +93,10 @@ def main() -> NoReturn:
     session.json = "--json" in arguments
     try:
         code = app(args=arguments, prog_name="riva-qs", standalone_mode=False) or 0
-    except (
-        RivaQsError,
-        OSError,
-        UnicodeEncodeError,
-        KeyboardInterrupt,
-        typer.Abort,
-        _TYPERS_OWN,
-    ) as error:
+    except (Exception, KeyboardInterrupt) as error:
         ours = _as_ours(error)
+        if not ours:
+            raise
         session.console.error(ours)
         code = ours.code
     # What is left goes away with the process: Python would first search it all for garbage, twice.
@@ -111,8 +112,12 @@ def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _TerminatedError
 
 
-def _as_ours(error: BaseException) -> RivaQsError:
-    """Return the error of our tree that an exception stands for."""
+def _as_ours(error: BaseException) -> RivaQsError | None:
+    """Return the error of our tree that an exception stands for; None for a bug."""
+    interrupt = interrupt_behind(error)
+    if interrupt or isinstance(error, typer.Abort):  # which is also input that has ended
+        terminated = isinstance(interrupt, _TerminatedError)
+        return InterruptionError("stopped by SIGTERM" if terminated else "interrupted")
     if isinstance(error, RivaQsError):
         return error
     if isinstance(error, OSError):
@@ -123,7 +128,4 @@ def _as_ours(error: BaseException) -> RivaQsError:
     if isinstance(error, _TYPERS_OWN):
         command = getattr(getattr(error, "ctx", None), "command_path", "riva-qs")
         return UsageError(error.format_message(), f"{command} --help")
-    terminated = isinstance(error, _TerminatedError) or isinstance(
-        error.__cause__, _TerminatedError
-    )
-    return InterruptionError("stopped by SIGTERM" if terminated else "interrupted")
+    return None

@@ -157,3 +157,16 @@ def from_os_error(error: OSError) -> RivaQsError:
         hint = "check who owns it, or set riva_model_loc to a folder that you may write to"
         return RivaQsError(message, hint)
     return RivaQsError(message)
+
+
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the request to stop that an exception comes from, or None.
+
+    Between the two there may be others: an extension module makes an ImportError of an interrupt.
+    """
+    each: BaseException | None = error
+    while each:
+        if isinstance(each, KeyboardInterrupt):
+            return each
+        each = each.__cause__
+    return None

@@ -46,6 +46,37 @@ def test_an_interrupt_comes_before_anything_is_imported(bare: CommandLine, tmp_p
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
+REWORDED_INTERRUPT = """
+import os, signal, sys
+try:
+    os.kill(os.getpid(), signal.{signal})
+except KeyboardInterrupt as error:
+    try:
+        raise ImportError("initialization failed") from error
+    except ImportError as other:
+        raise ImportError("it cannot be loaded") from other
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "signal", "said"),
+    [
+        ("typer", "SIGINT", "interrupted"),
+        ("dotenv", "SIGINT", "interrupted"),
+        ("dotenv", "SIGTERM", "stopped by SIGTERM"),
+    ],
+)
+def test_an_interrupt_that_an_extension_module_rewords_is_one_still(
+    bare: CommandLine, tmp_path: Path, module: str, signal: str, said: str
+) -> None:
+    """In the midst of an import a request to stop ends with its code, however it is reworded."""
+    (tmp_path / f"{module}.py").write_text(REWORDED_INTERRUPT.format(signal=signal))
+    bare.environment["PYTHONPATH"] = f"{tmp_path}:{bare.environment.get('PYTHONPATH', '')}"
+    (bare.folder / "config.env").write_text("")
+    done = bare("config", "show")
+    assert (done.returncode, done.stderr) == (130, f"error: {said}\n")
+
+
 def test_help_names_every_verb(bare: CommandLine) -> None:
     """Help, asked for or not, lists the verbs on stdout."""
     for arguments in ([], ["--help"]):
