@@ -7,6 +7,7 @@ fails, and nothing that nobody waits for any more is computed.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -20,6 +21,8 @@ from riva_speech.errors import NotReadyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
+
+_log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -111,7 +114,8 @@ class Watch:
     """What a batcher's thread calls: ``ran`` after each run, ``ended`` when futures have ended.
 
     ``ran`` is told how many seconds each of the run's items waited, and how many it took; ``ended``
-    which futures have their answers or errors now, all of a run at once.
+    which futures have their answers or errors now, all of a run at once. What they raise is logged:
+    it is nothing to those who wait.
     """
 
     ran: Callable[[list[float], float], None] = _ignore
@@ -209,52 +213,61 @@ class Batcher(Generic[_Item, _Answer]):
     def _work(self) -> None:
         """Run batches until closed. However this ends, nobody is left waiting."""
         batch: list[_Entry[_Item, _Answer]] = []
+        late: list[_Entry[_Item, _Answer]] = []
         try:
             while True:
-                batch = self._next_batch()
-                if not batch:
+                batch, late = self._next_batch()
+                if not (batch or late):
                     return
-                self._compute(batch)
-                self._release(batch)
+                self._fail(late, DeadlinePassedError("its turn came after its deadline"))
+                if batch:
+                    self._compute(list(batch))
+                    self._release(batch)
                 # While it waits for the next one, the thread keeps nothing of this one alive.
-                batch = []
+                batch, late = [], []
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             self._failure = error
         finally:
             with self._changed:
                 self._closed = True
-                left = [*batch, *self._queue]
+                left = [*batch, *late, *self._queue]
                 self._queue.clear()
                 self._changed.notify_all()
             self._fail(left, self._closed_error())
 
-    def _next_batch(self) -> list[_Entry[_Item, _Answer]]:
-        """Wait for items that somebody wants; return those of the next run, or none when closed."""
-        while True:
-            with self._changed:
+    def _next_batch(self) -> tuple[list[_Entry[_Item, _Answer]], list[_Entry[_Item, _Answer]]]:
+        """Wait for items that somebody wants.
+
+        Return those of the next run and those for which it is too late: none when closed.
+        """
+        batch: list[_Entry[_Item, _Answer]] = []
+        late: list[_Entry[_Item, _Answer]] = []
+        with self._changed:
+            while not (batch or late):
                 self._changed.wait_for(lambda: self._closed or self._has_turn())
                 self._wait_for_company()
                 if self._closed:
-                    return []
+                    break
                 batch, late = self._take()
-            if late:
-                self._fail(late, DeadlinePassedError("its turn came after its deadline"))
-            if batch:
-                return batch
+        return batch, late
 
     def _has_turn(self) -> bool:
         return any(entry.stream not in self._running for entry in self._queue)
 
     def _take(self) -> tuple[list[_Entry[_Item, _Answer]], list[_Entry[_Item, _Answer]]]:
-        """Take the items of the next run out of the queue, and those for which it is too late."""
-        chosen = self._choose()
+        """Take the items of the next run out of the queue, and those for which it is too late.
+
+        They leave it when all the rest is done: whatever fails before finds them there.
+        """
+        chosen, others = self._choose()
         now = time.monotonic()
         late = [entry for entry in chosen if entry.deadline <= now]
         batch = [entry for entry in chosen if entry.deadline > now and _begin(entry)]
         self._running.update(_streams(batch))
-        if self._queue:
+        if others:
             # What is left may be another thread's.
             self._changed.notify()
+        self._queue = others
         return batch, late
 
     def _release(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
@@ -271,8 +284,8 @@ class Batcher(Generic[_Item, _Answer]):
                 return
             self._changed.wait(left)
 
-    def _choose(self) -> list[_Entry[_Item, _Answer]]:
-        """Take the item that is due first out of the queue, and what may be run with it."""
+    def _choose(self) -> tuple[list[_Entry[_Item, _Answer]], deque[_Entry[_Item, _Answer]]]:
+        """Return the item that is due first with what may be run with it, and all others."""
         chosen: list[_Entry[_Item, _Answer]] = []
         others: deque[_Entry[_Item, _Answer]] = deque()
         streams = set(self._running)
@@ -290,42 +303,65 @@ class Batcher(Generic[_Item, _Answer]):
             # What comes later of a stream waits, whether this one was chosen or not.
             streams.add(entry.stream)
             cost += entry.cost if fits and is_next else 0.0
-        self._queue = others
-        return chosen
+        return chosen, others
 
-    def _compute(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
+    def _compute(self, batch: list[_Entry[_Item, _Answer]]) -> None:
+        """Answer a run's items, or tell why not; the list is empty then.
+
+        An error keeps the frames that it came through, and those that had called them. So none of
+        these refers to a future in the end: one that holds the error would make a circle of all,
+        which stays, if nobody takes the error out, until the collector finds it.
+        """
+        items = [entry.item for entry in batch]
+        began = time.monotonic()
         try:
-            answers = self._timed(batch)
+            answers = self._answers(items)
         except Exception as error:  # noqa: BLE001 - told to those who wait
             if len(batch) == 1 or isinstance(error, UnavailableError):
                 self._fail(batch, error)
-                return
-            for entry in batch:
-                self._compute([entry])
-            return
-        for entry, answer in zip(batch, answers, strict=True):
-            entry.future.set_result(answer)
-        self._watch.ended([entry.future for entry in batch])
+                batch.clear()
+        else:
+            self._count(batch, began)
+            for entry, answer in zip(batch, answers, strict=True):
+                entry.future.set_result(answer)
+            self._tell_ended([entry.future for entry in batch])
+            batch.clear()
+        # Each by itself, after an error that is forgotten: it would be the others' context.
+        for place in range(len(batch)):
+            self._compute(batch[place : place + 1])
+        batch.clear()
 
-    def _timed(self, batch: Sequence[_Entry[_Item, _Answer]]) -> Sequence[_Answer]:
-        began = time.monotonic()
-        answers = self._run([entry.item for entry in batch])
-        if len(answers) != len(batch):
-            raise RuntimeError(f"{len(batch)} items were run, and {len(answers)} answers came")
+    def _answers(self, items: Sequence[_Item]) -> list[_Answer]:
+        answers = list(self._run(items))
+        if len(answers) != len(items):
+            raise RuntimeError(f"{len(items)} items were run, and {len(answers)} answers came")
+        return answers
+
+    def _count(self, batch: Sequence[_Entry[_Item, _Answer]], began: float) -> None:
+        """Count a run that has ended."""
         took = time.monotonic() - began
         with self._changed:
             self.traffic.runs += 1
             self.traffic.items += len(batch)
             self.traffic.seconds += took
-        self._watch.ran([began - entry.arrived for entry in batch], took)
-        return answers
+        try:
+            self._watch.ran([began - entry.arrived for entry in batch], took)
+        except Exception:  # noqa: BLE001 - logged; the items are answered
+            _log.exception("A run could not be counted")
+
+    def _tell_ended(self, futures: Sequence[Future[_Answer]]) -> None:
+        """Tell that futures have ended, to who watches them."""
+        try:
+            self._watch.ended(futures)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("It could not be told that %d futures have ended", len(futures))
 
     def _fail(self, entries: Iterable[_Entry[_Item, _Answer]], error: BaseException) -> None:
         failed = [entry.future for entry in entries if entry.future.running() or _begin(entry)]
         for future in failed:
             future.set_exception(error)
         if failed:
-            self._watch.ended(failed)
+            self._tell_ended(failed)
 
     def _closed_error(self) -> BatcherClosedError:
         error = BatcherClosedError(

@@ -23,6 +23,7 @@ from riva_speech.batching import (
     UnavailableError,
     Watch,
 )
+from support.memory import without_collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,6 +103,54 @@ def test_futures_of_one_run_are_told_of_together() -> None:
 
     assert told[1:] == [[late], good]
     assert all(future.done() for futures in told for future in futures)
+
+
+@pytest.mark.parametrize("fault", [ValueError, SystemExit])
+def test_a_watcher_that_fails_leaves_nobody_waiting(fault: type[BaseException]) -> None:
+    """Neither who was taken with those that it is told of; an error of its own harms none."""
+
+    def fail_of_late(futures: Sequence[Future[int]]) -> None:
+        if isinstance(futures[0].exception(), DeadlinePassedError):
+            raise fault
+
+    with gated(watch=Watch(ended=fail_of_late)) as (gate, batcher):
+        late = batcher.submit(1, deadline=time.monotonic() - 1)
+        good = [batcher.submit(item) for item in (2, 3)]
+        gate.open()
+
+        assert isinstance(late.exception(SECONDS), DeadlinePassedError)
+        if fault is ValueError:
+            assert [future.result(SECONDS) for future in good] == [4, 6]
+        else:
+            errors = [future.exception(SECONDS) for future in good]
+            assert list(map(type, errors)) == [BatcherClosedError] * 2
+
+
+def test_a_run_that_cannot_be_counted_is_made_once() -> None:
+    """Its items have been heard: a stream's must not be heard again."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("a counter's")
+
+    with gated(watch=Watch(ran=fail)) as (gate, batcher):
+        futures = [batcher.submit(item) for item in (1, 2)]
+        gate.open()
+
+        assert [future.result(SECONDS) for future in futures] == [2, 4]
+    assert gate.runs == [[0], [1, 2]]
+
+
+def test_a_fault_of_the_handing_over_leaves_nobody_waiting() -> None:
+    """Who is chosen for a run is told, too, when the thread ends before there is one."""
+    with gated() as (gate, batcher):
+        futures = [batcher.submit(item) for item in (1, 2)]
+        # Only the batcher may do that: it cannot begin this one.
+        futures[1].set_running_or_notify_cancel()
+        gate.open()
+
+        for future in futures:
+            with pytest.raises(BatcherClosedError, match="has died"):
+                future.result(SECONDS)
 
 
 def test_a_stream_has_one_item_in_a_run() -> None:
@@ -243,6 +292,32 @@ def test_a_thread_that_waits_keeps_no_item_alive() -> None:
     while any(thing() for thing in things) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(thing() for thing in things)
+    batcher.close()
+
+
+@pytest.mark.parametrize("error", [ValueError, UnavailableError])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_failed_is_gone_without_the_collector(error: type[Exception], count: int) -> None:
+    """Nobody may want to know why: an item that has failed lives no longer than its future."""
+
+    def fail(items: Sequence[Thing]) -> list[None]:
+        raise error(len(items))
+
+    batcher: Batcher[Thing, None] = Batcher(fail, BatchLimits(max_batch=count, delay=SECONDS))
+    things = [Thing() for _ in range(count)]
+    watched = [weakref.ref(thing) for thing in things]
+    with without_collector():
+        futures = [batcher.submit(thing) for thing in things]
+        for future in futures:
+            assert isinstance(future.exception(SECONDS), error)
+        things.clear()
+        # The loops' variables, too.
+        del futures, future
+
+        until = time.monotonic() + SECONDS / 10
+        while any(thing() for thing in watched) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not any(thing() for thing in watched)
     batcher.close()
 
 

@@ -27,6 +27,7 @@ from riva_speech.server.options import ServerOptions
 from riva_speech.server.recognition import RefusedError
 from riva_speech.server.scheduling import Waiting
 from support.audio import babble, flac, pcm16, wav
+from support.memory import without_collector
 from support.ports import free_port
 
 if TYPE_CHECKING:
@@ -251,17 +252,6 @@ def test_equal_loads_leave_equal_numbers_of_objects(tiny_repository: Path) -> No
             time.sleep(0.1)
 
     assert count() <= counts[2] * 1.005, counts
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Leave circles of objects where they are."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def refusals() -> int:
