@@ -129,6 +129,35 @@ def test_streams_that_have_moved_on_share_no_memory(actions: list[tuple[int, int
         np.testing.assert_array_equal(rows_of(arena, [slot])["heard"], [alone])
 
 
+BROKEN: dict[str, dict[str, Any]] = {
+    "an axis more": {"length": np.ones((2, 1))},
+    "no axis": {"length": np.array(1)},
+    "too few": {"length": np.ones(1)},
+    "too many": {"length": np.ones(3)},
+    "another size": {"heard": np.ones((2, 3, 3))},
+    "an axis less": {"heard": np.ones((2, 3))},
+    "what would be repeated": {"heard": np.ones((2, 1, 1))},
+    "nothing": {"length": None},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_rows_are_put_all_or_none(broken: str) -> None:
+    """Where one of a run's outputs has a wrong shape or is missing, nobody's rows move on."""
+    arena = Arena({"heard": Row((2, 3), np.float32, append_axis=1), "length": Row((), np.int64)})
+    slots = [arena.take(), arena.take()]
+    good = {"heard": np.ones((2, 2, 1)), "length": np.array([4, 5])}
+    arena.scatter(slots, good)
+    before = rows_of(arena, slots)
+
+    values = {**good, **BROKEN[broken]}
+    with pytest.raises((ValueError, KeyError)):
+        arena.scatter(slots, {name: one for name, one in values.items() if one is not None})
+
+    for name, rows in rows_of(arena, slots).items():
+        np.testing.assert_array_equal(rows, before[name])
+
+
 def test_an_arena_grows_and_shrinks_in_blocks() -> None:
     """A hundred streams take their blocks, and leave one behind."""
     arena = Arena(ROWS, block_slots=8)

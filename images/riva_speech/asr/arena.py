@@ -60,6 +60,13 @@ class Row:
         """Return the row that begins at an offset of its memory, [size + margin]."""
         return memory[offset : offset + self.size].reshape(self.shape)
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether a value of that shape may be put: along the append axis, of any size."""
+        axis = self.append_axis
+        if axis is None or len(shape) != len(self.shape):
+            return shape == self.shape
+        return (*shape[:axis], self.shape[axis], *shape[axis + 1 :]) == self.shape
+
     def put(self, memory: NDArray[Any], offset: int, value: NDArray[Any]) -> int:
         """Let a value replace the row, or go behind it; return the offset of what it is then.
 
@@ -254,7 +261,15 @@ class Arena:
             yield name, row.view(block[name][index], offsets.get(name, 0))
 
     def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
-        """Put rows, [slots, ...] under each name, or what is to be appended, into the slots."""
+        """Put rows, [slots, ...] under each name, or what is to be appended, into the slots.
+
+        Raises:
+            ValueError: One of them has another shape; nothing was put anywhere.
+        """
+        for name, row in self._rows.items():
+            shape = values[name].shape
+            if shape[:1] != (len(slots),) or not row.fits(shape[1:]):
+                raise ValueError(f"{name} of {len(slots)} streams is {shape}, not {row.shape} each")
         for place, slot in enumerate(slots):
             block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
             for name, row in self._rows.items():
