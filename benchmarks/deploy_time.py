@@ -80,9 +80,9 @@ def deploy(checkpoint: Path, folder: Path) -> dict[str, Cost]:
 
 def load_times(folder: Path) -> list[tuple[float, float]]:
     """Load a deployed model as the server does and bare, in turn; return pairs of seconds."""
-    import onnxruntime  # noqa: PLC0415 - the measured processes load their own
+    import onnxruntime  # the measured processes load their own
 
-    from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
+    from riva_speech.sessions.opening import open_session
 
     def bare() -> object:
         """Open the same file as nothing but ONNX Runtime."""

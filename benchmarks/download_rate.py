@@ -132,7 +132,7 @@ class Bench:
         """Fetch eighths side by side, and hash them when all are there."""
         self.curl()
         parts = [str(path) for path in sorted(self.folder.glob("part*"))]
-        with subprocess.Popen(["cat", *parts], stdout=subprocess.PIPE) as all_parts:  # noqa: S607
+        with subprocess.Popen(["cat", *parts], stdout=subprocess.PIPE) as all_parts:  # noqa: S607 - as below
             subprocess.run(
                 ["sha256sum"],  # noqa: S607 - whichever is installed
                 stdin=all_parts.stdout,
@@ -217,7 +217,7 @@ def bench(folder: Path, size: int, scheme: str, slow: int = 8) -> Iterator[Bench
         ngc.offer(Model({path.name: data}))
         os.environ.update(ngc.environment)
         # It reads its environment when it is imported.
-        import ngcsdk  # noqa: PLC0415
+        import ngcsdk
 
         client = ngcsdk.Client()
         client.configure(api_key=PERSONAL, team_name="no-team")

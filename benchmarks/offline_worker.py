@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 def pipeline(folder: Path) -> Recognise:
     """Return our pipeline with its scheduler, as the server uses it."""
-    import asyncio  # noqa: PLC0415 - each way imports what it needs, and nothing else's
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    import asyncio  # each way imports what it needs, and nothing else's
+    from concurrent.futures import ThreadPoolExecutor
 
-    from riva_speech.asr.options import NOTHING_ASKED  # noqa: PLC0415
-    from riva_speech.server.grpc_server import load_and_warm_up  # noqa: PLC0415
-    from riva_speech.server.metrics import Metrics  # noqa: PLC0415
-    from riva_speech.server.options import ServerOptions  # noqa: PLC0415
-    from riva_speech.server.registry import Wanted  # noqa: PLC0415
-    from riva_speech.server.scheduling import Scheduler  # noqa: PLC0415
-    from riva_speech.sessions.opening import opener  # noqa: PLC0415
+    from riva_speech.asr.options import NOTHING_ASKED
+    from riva_speech.server.grpc_server import load_and_warm_up
+    from riva_speech.server.metrics import Metrics
+    from riva_speech.server.options import ServerOptions
+    from riva_speech.server.registry import Wanted
+    from riva_speech.server.scheduling import Scheduler
+    from riva_speech.sessions.opening import opener
 
     options = ServerOptions("", folder, threads=THREADS)
     registry = load_and_warm_up(folder, opener(options.threads_a_run))
@@ -59,8 +59,8 @@ def pipeline(folder: Path) -> Recognise:
 
 def onnx_asr(folder: Path) -> Recognise:
     """Return onnx-asr, which runs the whole batch at once."""
-    import onnx_asr as peer  # noqa: PLC0415 - as above
-    import onnxruntime  # noqa: PLC0415
+    import onnx_asr as peer
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
@@ -70,7 +70,7 @@ def onnx_asr(folder: Path) -> Recognise:
 
 def sherpa_onnx(folder: Path) -> Recognise:
     """Return sherpa-onnx, which decodes the streams of the batch in one call."""
-    import sherpa_onnx as peer  # noqa: PLC0415 - as above
+    import sherpa_onnx as peer
 
     recogniser: Any = peer.OfflineRecognizer.from_nemo_ctc(
         model=str(folder / "model.onnx"), tokens=str(folder / "tokens.txt"), num_threads=THREADS
@@ -89,8 +89,8 @@ def sherpa_onnx(folder: Path) -> Recognise:
 
 def nemo(checkpoint: Path) -> Recognise:
     """Return NeMo on torch, with the whole batch at once."""
-    import torch  # noqa: PLC0415 - as above
-    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415
+    import torch
+    from nemo.collections.asr.models import ASRModel
 
     torch.set_num_threads(THREADS)
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()

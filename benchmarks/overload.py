@@ -34,7 +34,7 @@ _PERCENTILES = (50, 99)
 _HEAD_START_SECONDS = 1.0
 
 
-def paced(stub: Any, audio: bytes, seconds: float) -> list[float]:  # noqa: ANN401 - grpc has no types
+def paced(stub: Any, audio: bytes, seconds: float) -> list[float]:
     """Send a recording over and over at real time; return the seconds to each chunk's answer."""
     size = int(2 * RATE * _CHUNK_SECONDS)
     sent: list[float] = []
@@ -52,7 +52,7 @@ def paced(stub: Any, audio: bytes, seconds: float) -> list[float]:  # noqa: ANN4
     return [after - before for before, after in zip(sent, answered, strict=False)]
 
 
-def knock(stub: Any, until: threading.Event) -> list[float]:  # noqa: ANN401 - as above
+def knock(stub: Any, until: threading.Event) -> list[float]:
     """Ask for streams until told to stop; return the seconds to each refusal."""
     refusals: list[float] = []
     while not until.is_set():
@@ -67,7 +67,7 @@ def knock(stub: Any, until: threading.Event) -> list[float]:  # noqa: ANN401 - a
     return refusals
 
 
-def latencies(pool: ThreadPoolExecutor, options: argparse.Namespace, stub: Any) -> list[float]:  # noqa: ANN401 - as above
+def latencies(pool: ThreadPoolExecutor, options: argparse.Namespace, stub: Any) -> list[float]:
     """Return the latencies of all streams that the server takes."""
     audio = pcm16(options.recording)
     streams = [pool.submit(paced, stub, audio, options.seconds) for _ in range(options.streams)]
@@ -77,7 +77,7 @@ def latencies(pool: ThreadPoolExecutor, options: argparse.Namespace, stub: Any) 
 def beset(
     pool: ThreadPoolExecutor,
     options: argparse.Namespace,
-    stub: Any,  # noqa: ANN401 - as above
+    stub: Any,
 ) -> tuple[list[float], list[float]]:
     """Return the latencies of all admitted streams while others knock, and those's refusals."""
     stop = threading.Event()

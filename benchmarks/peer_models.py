@@ -33,7 +33,7 @@ def main() -> None:
 
 def export(checkpoint: Path, folder: Path) -> None:
     """Write a checkpoint's graphs with both kinds of weights."""
-    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - takes long to import
+    from nemo.collections.asr.models import ASRModel
 
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     metadata = _describe(model)
@@ -48,11 +48,11 @@ def export(checkpoint: Path, folder: Path) -> None:
         _quantise(streaming, folder / "int8" / "streaming")
 
 
-def _is_cache_aware(model: Any) -> bool:  # noqa: ANN401 - NeMo has no types
+def _is_cache_aware(model: Any) -> bool:
     return model.cfg.encoder.get("att_context_style") == "chunked_limited"
 
 
-def _describe(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+def _describe(model: Any) -> dict[str, Any]:
     normalize = model.cfg.preprocessor.normalize
     return {
         "vocab_size": len(model.decoder.vocabulary),
@@ -64,7 +64,7 @@ def _describe(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
     }
 
 
-def _describe_streams(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+def _describe_streams(model: Any) -> dict[str, Any]:
     """Return what sherpa-onnx wants to know of chunks and caches."""
     config = model.encoder.streaming_cfg
     chunk, before = _following(config.chunk_size), _following(config.pre_encode_cache_size)
@@ -84,7 +84,7 @@ def _following(value: int | list[int]) -> int:
     return int(value[1] if isinstance(value, list) else value)
 
 
-def _export(model: Any, folder: Path, metadata: dict[str, Any], *, streaming: bool) -> None:  # noqa: ANN401
+def _export(model: Any, folder: Path, metadata: dict[str, Any], *, streaming: bool) -> None:
     folder.mkdir(parents=True)
     model.set_export_config({"cache_support": streaming})
     path = folder / "model.onnx"

@@ -55,10 +55,10 @@ class Timed:
 
 def serve(models: Path, port: int, pipe: Connection, *, bare: bool) -> None:
     """Serve until told to stop; answer every other word with the CPU seconds so far."""
-    from benchmarks import bare_server  # noqa: PLC0415 - in its own process
-    from riva_speech.server.grpc_server import Server  # noqa: PLC0415 - as above
-    from riva_speech.server.options import ServerOptions  # noqa: PLC0415 - as above
-    from riva_speech.sessions.opening import open_session  # noqa: PLC0415 - as above
+    from benchmarks import bare_server  # in its own process
+    from riva_speech.server.grpc_server import Server
+    from riva_speech.server.options import ServerOptions
+    from riva_speech.sessions.opening import open_session
 
     uri = f"127.0.0.1:{port}"
 
@@ -81,13 +81,13 @@ def serve(models: Path, port: int, pipe: Connection, *, bare: bool) -> None:
     asyncio.run(run())
 
 
-def _answer(pipe: Connection, stop: Any) -> None:  # noqa: ANN401 - a callable
+def _answer(pipe: Connection, stop: Any) -> None:  # a callable
     while pipe.recv() != "stop":
         pipe.send((time.process_time(), Timed.seconds))
     stop()
 
 
-def talk(stub: Any, samples: bytes, size: int) -> None:  # noqa: ANN401 - grpc has no types
+def talk(stub: Any, samples: bytes, size: int) -> None:
     """Send a recording as one stream."""
     turn = threading.Semaphore(1)
 
@@ -144,7 +144,7 @@ def measure(options: argparse.Namespace, subjects: Sequence[Subject]) -> list[li
     size = 2 * RATE * options.chunk // 1000
     with ThreadPoolExecutor(options.streams) as pool:
 
-        def round_(stub: Any) -> None:  # noqa: ANN401 - as above
+        def round_(stub: Any) -> None:
             """Send all streams at once."""
             list(pool.map(lambda _: talk(stub, samples, size), range(options.streams)))
 

@@ -35,6 +35,7 @@ Shape = tuple[int, int]
 # how often each is computed in a round: the quickest counts.
 _ROWS = 512
 _TRIES = 5
+_MATRIX = 2  # dimensions
 
 
 def thread_seconds(compute: Callable[[], object]) -> float:
@@ -51,14 +52,15 @@ def quickest(compute: Callable[[], object]) -> float:
 
 def products(graph: Path) -> Counter[Shape]:
     """Return how many products with a constant matrix, [inputs, outputs], a graph has."""
-    import onnx  # noqa: PLC0415 - comes with the extra bench
+    import onnx
 
     model = onnx.load(graph, load_external_data=False)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found: Counter[Shape] = Counter()
     for node in model.graph.node:
-        if node.op_type in ("MatMul", "Gemm") and len(constants.get(node.input[1], ())) == 2:  # noqa: PLR2004
-            first, second = constants[node.input[1]]
+        shape = constants.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+        if shape and len(shape) == _MATRIX:
+            first, second = shape
             turned = any(entry.name == "transB" and entry.i for entry in node.attribute)
             found[(second, first) if turned else (first, second)] += 1
     return found
@@ -66,9 +68,9 @@ def products(graph: Path) -> Counter[Shape]:
 
 def product(shape: Shape) -> Callable[[], object]:
     """Return what multiplies rows with a matrix of some shape, as ONNX Runtime does."""
-    import numpy as np  # noqa: PLC0415 - after its threads are chosen
-    import onnxruntime  # noqa: PLC0415 - takes long to import
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - as above
+    import numpy as np  # after its threads are chosen
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(0)
     weight = numpy_helper.from_array(random.normal(size=shape).astype(np.float32), "weight")
@@ -90,10 +92,10 @@ def product(shape: Shape) -> Callable[[], object]:
 
 def recognizer(repository: Path) -> OfflineRecognizer:
     """Return the recogniser for whole utterances, which runs on one thread."""
-    from riva_speech.asr.offline import OfflineRecognizer  # noqa: PLC0415 - as above
-    from riva_speech.server.grpc_server import load_and_warm_up  # noqa: PLC0415 - as above
-    from riva_speech.server.registry import Wanted  # noqa: PLC0415 - as above
-    from riva_speech.sessions.opening import opener  # noqa: PLC0415 - as above
+    from riva_speech.asr.offline import OfflineRecognizer
+    from riva_speech.server.grpc_server import load_and_warm_up
+    from riva_speech.server.registry import Wanted
+    from riva_speech.sessions.opening import opener
 
     found = load_and_warm_up(repository, opener(1)).offline(Wanted("", "", RATE))
     assert isinstance(found, OfflineRecognizer)
@@ -102,7 +104,7 @@ def recognizer(repository: Path) -> OfflineRecognizer:
 
 def joined(one: OfflineRecognizer, utterances: Sequence[bytes]) -> list[list[NDArray[Any]]]:
     """Return the features of utterances, those together that share a run."""
-    from benchmarks.offline_worker import samples  # noqa: PLC0415 - as above
+    from benchmarks.offline_worker import samples
 
     runs: dict[Hashable, list[NDArray[Any]]] = {}
     for features in map(one.log_mel, map(samples, utterances)):

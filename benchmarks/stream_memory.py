@@ -39,7 +39,7 @@ def cache_bytes(models: Path) -> int:
     raise SystemExit(f"{models} holds no cache-aware streaming model")
 
 
-def held_open(stub: Any, audio: bytes, close: threading.Event) -> Any:  # noqa: ANN401 - grpc has no types
+def held_open(stub: Any, audio: bytes, close: threading.Event) -> Any:
     """Open a stream, let it hear the audio, and leave it open until ``close``."""
     pieces = [audio[begin : begin + _CHUNK_BYTES] for begin in range(0, len(audio), _CHUNK_BYTES)]
 

@@ -63,8 +63,8 @@ class Sherpa:
         Raises:
             RefusedError: The connection was refused or broke off.
         """
-        from websockets.asyncio.client import connect as dial  # noqa: PLC0415 - the extra bench
-        from websockets.exceptions import WebSocketException  # noqa: PLC0415
+        from websockets.asyncio.client import connect as dial
+        from websockets.exceptions import WebSocketException
 
         try:
             async with dial(self._uri, compression=None, max_queue=None) as connection:
@@ -77,7 +77,7 @@ class Sherpa:
         except (WebSocketException, OSError) as error:
             raise RefusedError(type(error).__name__, str(error)) from error
 
-    async def _send(self, connection: Any, chunks: AsyncIterator[bytes]) -> None:  # noqa: ANN401
+    async def _send(self, connection: Any, chunks: AsyncIterator[bytes]) -> None:
         async for chunk in chunks:
             samples = np.frombuffer(chunk, np.int16).astype(np.float32) / 32768
             await connection.send(samples.tobytes())

@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 FRAME_MS = 80
 
 
-def offline(model: Any, clips: list[Clip]) -> list[str]:  # noqa: ANN401 - NeMo has no types
+def offline(model: Any, clips: list[Clip]) -> list[str]:
     """Let NeMo's own `transcribe` hear the clips."""
     paths = [str(clip.audio) for clip in clips]
     return [said.text for said in model.transcribe(paths, batch_size=16, verbose=False)]
 
 
-def streaming(model: Any, clips: list[Clip]) -> list[str]:  # noqa: ANN401
+def streaming(model: Any, clips: list[Clip]) -> list[str]:
     """Let NeMo's cache-aware streaming hear the clips, one by one."""
-    import torch  # noqa: PLC0415
+    import torch
 
     model.eval()  # `transcribe` leaves it in training mode
     with torch.inference_mode():
         return [stream(model, clip) for clip in clips]
 
 
-def stream(model: Any, clip: Clip) -> str:  # noqa: ANN401
+def stream(model: Any, clip: Clip) -> str:
     """Stream one clip, chunk by chunk."""
-    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+    from nemo.collections.asr.parts.utils.streaming_utils import (
         CacheAwareStreamingAudioBuffer,
     )
 
@@ -73,7 +73,7 @@ def report(name: str, clips: list[Clip], heard: list[str], *, show: bool) -> Non
 
 def evaluate(options: argparse.Namespace) -> None:
     """Try every manifest, at every look-ahead, in both ways."""
-    import torch  # noqa: PLC0415
+    import torch
 
     torch.set_num_threads(1)  # sharing out work this small takes longer than the work
     model = restore(options.checkpoint)

@@ -39,7 +39,7 @@ def main() -> None:
     _write(chosen.folder / "verbalize.far", ALL=verbalise)
 
 
-def _module(language: str, name: str) -> Any:  # noqa: ANN401 - NeMo has no types
+def _module(language: str, name: str) -> Any:
     try:
         return import_module(f"{_PACKAGE}.{language}.{name}")
     except ImportError as error:
@@ -48,8 +48,8 @@ def _module(language: str, name: str) -> Any:  # noqa: ANN401 - NeMo has no type
         ) from error
 
 
-def _write(path: Path, **grammars: Any) -> None:  # noqa: ANN401 - as above
-    from pynini.export import export  # noqa: PLC0415 - comes with NeMo's text processing
+def _write(path: Path, **grammars: Any) -> None:
+    from pynini.export import export
 
     exporter = export.Exporter(str(path))
     for name, grammar in grammars.items():

@@ -117,7 +117,7 @@ def _saved_image(suite: Suite, spool: Path) -> tuple[dict[str, str], Member]:
     facts, path = suite.backend.engine(), spool / "0.tar"
     with suite.console.activity(f"saving the image {facts['image']}"), path.open("wb") as sink:
         counted = Hashing(sink)
-        connect().save_image(facts["image"], counted)  # type: ignore[arg-type]
+        connect().save_image(facts["image"], counted)  # type: ignore[arg-type]  # it is only written to
     row = {"member": "images/0.tar", "name": facts["image"], "id": facts["image_id"]}
     return row, Member(File("images/0.tar", counted.size, counted.sha256), path=path)
 
@@ -142,7 +142,7 @@ def _write(
 def _pour(here: Store, member: Member, sink: Hashing) -> None:
     """Copy a member's bytes."""
     if member.path is None:
-        here.place.read(member.relative, sink)  # type: ignore[arg-type]
+        here.place.read(member.relative, sink)  # type: ignore[arg-type]  # as above
         return
     with member.path.open("rb") as stream:
         for chunk in iter(lambda: stream.read(CHUNK), b""):
@@ -155,7 +155,7 @@ def _member(tar: tarfile.TarFile, file: File) -> Iterator[Hashing]:
     info = tarfile.TarInfo(file.name)
     info.size, info.mode = file.size, 0o644
     tar.addfile(info)
-    sink = Hashing(tar.fileobj)  # type: ignore[arg-type]
+    sink = Hashing(tar.fileobj)  # type: ignore[arg-type]  # the file that `_write` has opened
     yield sink
     sink.sink.write(bytes(-sink.size % _BLOCK))
     tar.offset += sink.size + -sink.size % _BLOCK

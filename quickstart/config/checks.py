@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_PORTS = range(1, 1 << 16)
+_MESSAGE_SIZES = range(1, 1 << 11)  # MiB: gRPC counts bytes in 31 bits
 _IMAGE = re.compile(r"[A-Za-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
 _GPU = r"(\d+|(GPU|MIG)-[\w/-]+)"
 _GPUS = re.compile(rf"auto|none|all|[1-9]\d*|\"?device={_GPU}(,{_GPU})*\"?", re.ASCII)
@@ -47,7 +49,7 @@ def wrong_location(value: str) -> str:
 
 def wrong_port(value: int) -> str:
     """Say what is wrong with a TCP port."""
-    return "" if 1 <= value <= 65535 else f"{value} is not a port: 1 to 65535"  # noqa: PLR2004
+    return "" if value in _PORTS else f"{value} is not a port: 1 to {_PORTS[-1]}"
 
 
 def wrong_optional_port(value: int) -> str:
@@ -57,8 +59,10 @@ def wrong_optional_port(value: int) -> str:
 
 
 def wrong_message_size(value: int) -> str:
-    """Say what is wrong with a limit of messages in MiB, which gRPC counts in 31 bits of bytes."""
-    return "" if 1 <= value < 2048 else f"{value} is no limit for messages: 1 to 2047 MiB"  # noqa: PLR2004
+    """Say what is wrong with a limit of messages in MiB."""
+    if value in _MESSAGE_SIZES:
+        return ""
+    return f"{value} is no limit for messages: 1 to {_MESSAGE_SIZES[-1]} MiB"
 
 
 def wrong_amount(value: int) -> str:

@@ -89,9 +89,9 @@ class Key:
 @overload
 def key(default: Default[T], doc: str, **details: Any) -> T: ...  # noqa: ANN401 - Key's fields
 @overload
-def key(default: Computed[T], doc: str, **details: Any) -> T: ...  # noqa: ANN401
+def key(default: Computed[T], doc: str, **details: Any) -> T: ...  # noqa: ANN401 - as above
 @overload
-def key(default: T, doc: str, **details: Any) -> T: ...  # noqa: ANN401
+def key(default: T, doc: str, **details: Any) -> T: ...  # noqa: ANN401 - as above
 def key(default: Any, doc: str, **details: Any) -> Any:
     """Declare a setting: its default, its documentation, and what else Key can say of it."""
     chosen = default if isinstance(default, Default) else everywhere(default)

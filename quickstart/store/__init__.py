@@ -42,7 +42,7 @@ class Store:
     """
 
     root: Path
-    place: Place = None  # type: ignore[assignment]
+    place: Place = None  # type: ignore[assignment]  # for as long as __post_init__ takes
     is_volume: bool = False
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def _receive(folder: Folder, arguments: list[Any], incoming: BinaryIO) -> None:
     """Receive a file; what a failure leaves unread is read, so that the next line is a request."""
     counted = _Counted(incoming, arguments[1])
     try:
-        folder.receive(*arguments, counted)  # type: ignore[call-arg]
+        folder.receive(*arguments, counted)  # type: ignore[call-arg]  # a request has the others
     finally:
         while counted.read(_CHUNK):
             pass

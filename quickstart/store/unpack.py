@@ -69,7 +69,7 @@ def _checked(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         total += member.size
         if not member.isreg():
             raise _refused(archive, f"{member.name!r} is a link or a device")
-        if not is_inside(member.name) or len(PurePosixPath(member.name).parts) < 2:  # noqa: PLR2004
+        if not is_inside(member.name) or not PurePosixPath(member.name).parent.name:
             raise _refused(archive, f"{member.name!r} does not lie in a model's directory")
         if total > most:
             raise _refused(archive, f"it unpacks to more than {_MOST_GROWTH} times its size")

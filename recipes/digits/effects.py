@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from recipes.corpus import Samples
 
 MU = 255.0
+# Shares of the clips that have an echo, come by an old telephone, and lose their edges of the band.
+_IN_A_ROOM = 0.3
+_BY_TELEPHONE = 0.2
+_NARROWED = 0.3
 
 
 def speed(samples: Samples, factor: float) -> Samples:
@@ -81,15 +85,15 @@ def level(samples: Samples) -> float:
 def distort(samples: Samples, rng: random.Random, *, noise: float = 1.0) -> Samples:
     """Send speech a random way to a recogniser; a share of `noise` gets noise."""
     generator = np.random.default_rng(rng.getrandbits(64))
-    if rng.random() < 0.3:  # noqa: PLR2004 - a share of clips, as below
+    if rng.random() < _IN_A_ROOM:
         samples = room(samples, generator, rng.uniform(0.1, 0.6), rng.uniform(0.1, 0.8))
     if rng.random() < noise:
         hiss = coloured_noise(len(samples), rng.uniform(0, 2), generator)
         samples = samples + hiss * level(samples) * 10 ** (-rng.uniform(3, 45) / 20)
     kind = rng.random()
-    if kind < 0.2:  # noqa: PLR2004
+    if kind < _BY_TELEPHONE:
         samples = telephone(samples)
-    elif kind < 0.5:  # noqa: PLR2004
+    elif kind < _BY_TELEPHONE + _NARROWED:
         samples = band(samples, rng.uniform(0, 200), rng.uniform(3600, 7600))
     peak = float(np.abs(samples).max()) + 1e-6
     return np.asarray(samples / peak * 10 ** (-rng.uniform(0.2, 30) / 20), np.float32)

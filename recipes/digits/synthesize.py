@@ -60,7 +60,7 @@ class Kokoro:
     """The Kokoro-82M synthesiser as an ONNX graph and a table of voices."""
 
     def __init__(self, graph: Path, voices: Path) -> None:
-        import onnxruntime  # noqa: PLC0415 - only this synthesiser needs it
+        import onnxruntime  # only this synthesiser needs it
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -21,7 +21,7 @@ LAYERS = 4
 
 def tokenizer(folder: Path, seed: int) -> Path:
     """Train a SentencePiece tokenizer whose pieces are the ten words."""
-    from sentencepiece import SentencePieceTrainer  # noqa: PLC0415
+    from sentencepiece import SentencePieceTrainer
 
     rng = random.Random(seed)
     lines = [" ".join(rng.choices(DIGITS, k=rng.randint(1, 8))) for _ in range(2000)]
@@ -143,10 +143,10 @@ def batches(options: argparse.Namespace) -> dict[str, Any]:
 
 def fit(options: argparse.Namespace) -> None:
     """Train from nothing and write the `.nemo` file."""
-    import lightning.pytorch as lightning  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-    from nemo.collections.asr.models import EncDecCTCModelBPE  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    import lightning.pytorch as lightning
+    import torch
+    from nemo.collections.asr.models import EncDecCTCModelBPE
+    from omegaconf import OmegaConf
 
     torch.set_num_threads(options.threads)
     lightning.seed_everything(options.seed, verbose=False)
@@ -171,9 +171,9 @@ def fit(options: argparse.Namespace) -> None:
     save(model, options.out)
 
 
-def save(model: Any, out: Path) -> None:  # noqa: ANN401 - NeMo has no types
+def save(model: Any, out: Path) -> None:
     """Write the `.nemo` file without the paths of this machine."""
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from omegaconf import OmegaConf
 
     config = OmegaConf.to_container(model.cfg)
     assert isinstance(config, dict)
@@ -184,10 +184,10 @@ def save(model: Any, out: Path) -> None:  # noqa: ANN401 - NeMo has no types
     model.save_to(str(out))
 
 
-def progress(base: Any, every: int) -> Any:  # noqa: ANN401 - Lightning has no types here
+def progress(base: Any, every: int) -> Any:
     """Make a Lightning callback that prints the mean loss now and then."""
 
-    class Progress(base):  # type: ignore[misc]
+    class Progress(base):  # type: ignore[misc]  # Lightning has no types here
         """Collects losses."""
 
         losses: list[float]
@@ -197,7 +197,7 @@ def progress(base: Any, every: int) -> Any:  # noqa: ANN401 - Lightning has no t
             """Begin to count."""
             self.losses, self.started = [], time.monotonic()
 
-        def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: object) -> None:  # noqa: ANN401
+        def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, *__: object) -> None:
             """Print the mean loss and the time of every so many steps."""
             self.losses.append(float(outputs["loss"]))
             if len(self.losses) == every:

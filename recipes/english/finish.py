@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def take_mean(net: Any, checkpoints: Sequence[Path]) -> None:  # noqa: ANN401 - NeMo has no types
+def take_mean(net: Any, checkpoints: Sequence[Path]) -> None:
     """Give a model the mean of the weights of checkpoints."""
     wanted = dict(net.named_parameters())
     sums = {name: torch.zeros_like(one) for name, one in wanted.items()}
@@ -35,7 +35,7 @@ def take_mean(net: Any, checkpoints: Sequence[Path]) -> None:  # noqa: ANN401 - 
             wanted[name].copy_(total / len(checkpoints))
 
 
-def weigh_blank(net: Any, nats: float) -> None:  # noqa: ANN401 - as above
+def weigh_blank(net: Any, nats: float) -> None:
     """Add so many nats to what the model thinks of blanks, before it normalises."""
     with torch.no_grad():
         net.decoder.decoder_layers[0].bias[model.PIECES] += nats

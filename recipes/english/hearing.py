@@ -17,7 +17,7 @@ Tensor: TypeAlias = Any
 BATCH = 50
 
 
-def report(net: Any, lists: list[Path], device: str) -> None:  # noqa: ANN401 - NeMo has no types
+def report(net: Any, lists: list[Path], device: str) -> None:
     """Print word errors of each list at each look-ahead."""
     net.eval()
     for path in lists:
@@ -39,7 +39,7 @@ def report(net: Any, lists: list[Path], device: str) -> None:  # noqa: ANN401 - 
     net.encoder.set_default_att_context_size(list(net.encoder.att_context_size_all[0]))
 
 
-def transcribe(net: Any, audio: list[Any], device: str) -> list[str]:  # noqa: ANN401
+def transcribe(net: Any, audio: list[Any], device: str) -> list[str]:
     """Return what is heard in recordings, in batches, by greedy decoding."""
     order = sorted(range(len(audio)), key=lambda number: len(audio[number]))
     texts = [""] * len(audio)

@@ -27,7 +27,7 @@ CONVOLUTIONS = 64
 
 def train_tokenizer(folder: Path, texts: Iterable[str]) -> None:
     """Learn the pieces of words from texts, as SentencePiece BPE, into ``folder``."""
-    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer  # noqa: PLC0415
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
     folder.mkdir(parents=True, exist_ok=True)
     trained = io.BytesIO()  # a file would remember its path
@@ -124,19 +124,19 @@ def configuration(tokenizer: Path) -> dict[str, Any]:
     }
 
 
-def build(tokenizer: Path) -> Any:  # noqa: ANN401 - NeMo has no types
+def build(tokenizer: Path) -> Any:
     """Make the model with random weights."""
-    from nemo.collections.asr.models import EncDecCTCModelBPE  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from nemo.collections.asr.models import EncDecCTCModelBPE
+    from omegaconf import OmegaConf
 
     model = EncDecCTCModelBPE(cfg=OmegaConf.create(configuration(tokenizer)))
     _expect(model, mean=FEATURE_MEAN, deviation=FEATURE_DEVIATION)
     return model
 
 
-def _expect(model: Any, *, mean: float, deviation: float) -> None:  # noqa: ANN401
+def _expect(model: Any, *, mean: float, deviation: float) -> None:
     """Scale the first convolution to features that are not normalised."""
-    from torch import nn, no_grad  # noqa: PLC0415
+    from torch import nn, no_grad
 
     layers = model.encoder.pre_encode.modules()
     first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
@@ -145,9 +145,9 @@ def _expect(model: Any, *, mean: float, deviation: float) -> None:  # noqa: ANN4
         first.bias -= first.weight.sum((1, 2, 3)) * mean
 
 
-def load_weights(model: Any, path: Path) -> None:  # noqa: ANN401
+def load_weights(model: Any, path: Path) -> None:
     """Give a model the weights of a `.nemo` or of a training's `.pt`; features' tables stay."""
-    from torch import load  # noqa: PLC0415
+    from torch import load
 
     weights = load(_weights_file(path), map_location="cpu", weights_only=True)
     own = dict(model.named_parameters())
@@ -164,9 +164,9 @@ def _weights_file(path: Path) -> IO[bytes]:
         return io.BytesIO(file.read())
 
 
-def save(model: Any, out: Path) -> None:  # noqa: ANN401
+def save(model: Any, out: Path) -> None:
     """Write a `.nemo` file with weights of 16 bits, which names no folder of this machine."""
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from omegaconf import OmegaConf
 
     config = OmegaConf.to_container(model.cfg)
     assert isinstance(config, dict)

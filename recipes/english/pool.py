@@ -183,8 +183,10 @@ class Pool:
         room: int,
     ) -> Tensor:
         """Read the utterances at their speeds, by cubic interpolation, [batch, room]."""
-        bring = lambda array: torch.from_numpy(array).to(self.device, non_blocking=True)  # noqa: E731
-        offset, length, start, rate = map(bring, (offsets, lengths, starts, speed))
+        offset, length, start, rate = (
+            torch.from_numpy(array).to(self.device, non_blocking=True)
+            for array in (offsets, lengths, starts, speed)
+        )
         return self.interpolate(self.audio, offset, length, start, rate, room)
 
 

@@ -22,12 +22,12 @@ LOUDNESS = (-38.0, -12.0)
 UNSPOILED = 0.45
 
 
-def uniform(size: int, low: float, high: float, device: Any) -> Tensor:  # noqa: ANN401
+def uniform(size: int, low: float, high: float, device: Any) -> Tensor:
     """Draw one number an utterance, [batch, 1]."""
     return torch.rand(size, 1, device=device) * (high - low) + low
 
 
-def happens(size: int, share: float, device: Any) -> Tensor:  # noqa: ANN401
+def happens(size: int, share: float, device: Any) -> Tensor:
     """Draw which utterances something happens to, [batch, 1]."""
     return torch.rand(size, 1, device=device) < share
 
@@ -54,7 +54,7 @@ def _even(length: int) -> int:
     return math.ceil(length / 4000) * 4000
 
 
-def rooms(size: int, padded: int, device: Any) -> Tensor:  # noqa: ANN401
+def rooms(size: int, padded: int, device: Any) -> Tensor:
     """Draw the spectra of echo tails; most utterances have none."""
     steps = int(TAIL_SECONDS * RATE)
     times = torch.arange(steps, device=device) / RATE
@@ -131,13 +131,13 @@ def loudness(audio: Tensor) -> Tensor:
     return at_level(audio, 10 ** (uniform(len(audio), *LOUDNESS, audio.device) / 20))
 
 
-def at_level(audio: Tensor, wanted: Any) -> Tensor:  # noqa: ANN401 - a number or one each
+def at_level(audio: Tensor, wanted: Any) -> Tensor:  # a number or one each
     """Give each utterance a level, as root mean square."""
     level = audio.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
     return (audio * wanted / level).clamp(-1, 1)
 
 
-def warps(bank: int, mels: int, device: Any) -> Tensor:  # noqa: ANN401
+def warps(bank: int, mels: int, device: Any) -> Tensor:
     """Make matrices that move features along the mel axis, as other vocal tracts do.
 
     They multiply frequency by 0.88 to 1.14, [bank, mels, mels].

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from multiprocessing import Process, get_context
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from recipes.english.shards import to_int16, write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
 
     from numpy.typing import NDArray
 
@@ -97,9 +98,9 @@ class Writer:
 
 def kokoro(options: argparse.Namespace, part: int) -> None:
     """Say every so manieth sentence with Kokoro, many at a time."""
-    import torch  # noqa: PLC0415 - only this synthesiser needs it
+    import torch  # only this synthesiser needs it
 
-    from recipes.english.kokoro import Kokoro, Manner, Voices  # noqa: PLC0415 - as torch
+    from recipes.english.kokoro import Kokoro, Manner, Voices
 
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -126,7 +127,7 @@ def kokoro(options: argparse.Namespace, part: int) -> None:
 
 def nth(device: str, part: int) -> str:
     """Spread processes over all GPUs."""
-    import torch  # noqa: PLC0415 - as above
+    import torch
 
     return f"cuda:{part % torch.cuda.device_count()}" if device == "cuda" else device
 
@@ -209,9 +210,8 @@ def main() -> None:
     options = parse()
     run = kokoro if options.what == "kokoro" else programs
     context = get_context("spawn")
-    crew: list[Process] = [
-        context.Process(target=run, args=(options, part))  # type: ignore[misc]
-        for part in range(options.processes)
+    crew: list[BaseProcess] = [
+        context.Process(target=run, args=(options, part)) for part in range(options.processes)
     ]
     for one in crew:
         one.start()

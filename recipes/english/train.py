@@ -214,7 +214,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     """Train."""
-    from nemo.core.classes.common import typecheck  # noqa: PLC0415 - it takes ten seconds
+    from nemo.core.classes.common import typecheck  # it takes ten seconds
 
     options = parse()
     typecheck.set_typecheck_enabled(enabled=False)

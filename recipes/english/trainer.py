@@ -28,7 +28,7 @@ WARPS = 33
 class Trainer:
     """A model in bfloat16, its weights and their running mean in full precision, an optimiser."""
 
-    def __init__(self, net: Any, crew: Crew) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, net: Any, crew: Crew) -> None:
         """Put the model on the crew's device, everywhere with the same weights."""
         self.crew, device = crew, crew.device
         self.net, self.device, self.on_gpu = net.to(device).train(), device, device != "cpu"
@@ -58,7 +58,7 @@ class Trainer:
         net.decoder.to(self.kind)
         self.update(self.gradients)  # at rate 0: makes the optimiser's state
 
-    def _keep_middle(self, _: Any, __: Any, output: Tensor) -> None:  # noqa: ANN401
+    def _keep_middle(self, _: Any, __: Any, output: Tensor) -> None:
         self.middle = output
 
     def compile(self) -> None:
@@ -136,7 +136,7 @@ class Trainer:
         self.update(list(torch.autograd.grad(heard, self.parts, derivatives)))
         return loss
 
-    def average_into(self, twin: Any) -> None:  # noqa: ANN401
+    def average_into(self, twin: Any) -> None:
         """Give another model, in full precision, the mean weights."""
         weights = [one for one in twin.parameters() if one.requires_grad]
         with torch.no_grad():

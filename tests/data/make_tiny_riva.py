@@ -9,8 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from riva_speech.servicemaker.conversion import ConvertOptions, convert  # noqa: E402
-from support.checkpoints import Architecture, save_checkpoint  # noqa: E402 - after the path
+from riva_speech.servicemaker.conversion import ConvertOptions, convert  # noqa: E402 - after the path
+from support.checkpoints import Architecture, save_checkpoint  # noqa: E402 - as above
 
 TINY = Architecture(cache_aware=True, bpe=False, width=16, layers=1, positions=600)
 

@@ -123,7 +123,7 @@ def test_the_lock_is_one_for_all(volume: str, monkeypatch: pytest.MonkeyPatch) -
     with store_on(volume) as first, store_on(volume) as second, first.locked("init"):
         with pytest.raises(RivaQsError, match="riva-qs init"), second.locked("start"):
             pass
-        first.place.close()  # type: ignore[attr-defined]
+        first.place.close()  # type: ignore[attr-defined]  # a volume's has it
         monkeypatch.setattr(locking, "PATIENCE", 60.0)
         with second.locked("start"):
             pass

@@ -225,7 +225,7 @@ def test_hostile_bundles_change_nothing(
     """Whatever is wrong with a bundle, it is one error, and the location is as it was."""
     code, forge = FORGERIES[forgery]
     with tarfile.open(exported) as tar:
-        entries = [(m, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]
+        entries = [(m, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]  # files
     with tarfile.open(exported, "w") as tar:
         for info, data in forge(entries):
             tar.addfile(info, io.BytesIO(data))

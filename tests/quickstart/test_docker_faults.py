@@ -133,9 +133,12 @@ def test_a_container_that_runs_on_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_an_engine_that_stops_answering_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a container of an engine that hangs is told so."""
     monkeypatch.setattr(containers, "GLANCE", 1)
-    with slow(math.inf, monkeypatch), closing(engine.connect()) as connected:  # noqa: SIM117
-        with pytest.raises(NotReadyError, match="does not answer"):
-            connected.wait("x", patience=1)
+    with (
+        slow(math.inf, monkeypatch),
+        closing(engine.connect()) as connected,
+        pytest.raises(NotReadyError, match="does not answer"),
+    ):
+        connected.wait("x", patience=1)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)

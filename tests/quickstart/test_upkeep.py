@@ -112,8 +112,9 @@ def test_gc_leaves_what_another_run_is_staging(qs: CommandLine) -> None:
         "held = [claim(Path(each)) for each in sys.argv[1:]]; print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(used), str(left)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=qs.environment, **pipes) as other:  # type: ignore[call-overload]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=qs.environment, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout
         other.stdout.readline()
         (used / "c.rmir").write_bytes(bytes(3000))
         assert "nothing to remove" in qs("gc").stdout

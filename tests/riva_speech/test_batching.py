@@ -8,7 +8,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -53,10 +53,10 @@ class Gate:
 
 
 @contextmanager
-def gated(limits: BatchLimits | None = None, **options: object) -> Iterator[tuple[Gate, Batcher]]:  # type: ignore[type-arg]  # of integers
+def gated(limits: BatchLimits | None = None, **options: Any) -> Iterator[tuple[Gate, Batcher]]:  # type: ignore[type-arg]  # of integers
     """Give a batcher whose thread is busy with a first item, 0, until the gate is opened."""
     gate = Gate()
-    batcher: Batcher[int, int] = Batcher(gate, limits, **options)  # type: ignore[arg-type]
+    batcher: Batcher[int, int] = Batcher(gate, limits, **options)
     batcher.submit(0)
     assert gate.busy.wait(SECONDS)
     try:

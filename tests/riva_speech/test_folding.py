@@ -80,7 +80,7 @@ def save(made: Any, path: Path) -> OnnxSession:
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["read once", "read twice"])
-def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None:  # noqa: FBT001
+def test_a_folded_graph_computes_the_same(tmp_path: Path, twice: bool) -> None:  # noqa: FBT001 - a case
     """What only rearranges weights, or multiplies them, is gone.
 
     A normalisation is too, where only it reads its input.

@@ -32,9 +32,11 @@ from support.client import (
 from support.programs import run, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from riva_speech.asr.loading import Recognizer
+    from support.audio import Samples
 
 SAMPLES = babble(3.3)
 
@@ -76,13 +78,13 @@ def test_word_times_come_only_when_asked_for(asr: riva.client.ASRService) -> Non
 def test_the_same_audio_gives_the_same_words_in_every_dress(
     asr: riva.client.ASRService,
     recognizers: dict[str, Recognizer],
-    encode: object,
+    encode: Callable[[Samples], bytes],
     values: dict[str, int],
 ) -> None:
     """Headers are found where nothing is said, and bare samples are believed."""
     expected = recognizers[OFFLINE].recognize(SAMPLES).transcript
 
-    response = asr.offline_recognize(encode(SAMPLES), config(**values))  # type: ignore[operator]
+    response = asr.offline_recognize(encode(SAMPLES), config(**values))
 
     assert response.results[0].alternatives[0].transcript.strip() == expected
 

@@ -87,10 +87,10 @@ def save_checkpoint(
     architecture: Architecture, path: Path, *, seed: int = 0, talkative: bool = True
 ) -> None:
     """Make a model with random weights, ``talkative`` as above, and save it as a ``.nemo``."""
-    import torch  # noqa: PLC0415 - comes with the extra nemo
-    from nemo.collections.asr import models  # noqa: PLC0415
-    from nemo.utils import logging as nemo_log  # noqa: PLC0415
-    from omegaconf import OmegaConf, open_dict  # noqa: PLC0415
+    import torch
+    from nemo.collections.asr import models
+    from nemo.utils import logging as nemo_log
+    from omegaconf import OmegaConf, open_dict
 
     nemo_log.setLevel(logging.ERROR)
     torch.manual_seed(seed)
@@ -118,7 +118,7 @@ def _make_talkative(model: Any, architecture: Architecture) -> None:
         head.decoder_layers[0].bias[-1] -= 10
     if architecture.head == "ctc":
         return
-    import torch  # noqa: PLC0415 - as above
+    import torch
 
     model.eval()
     noise = torch.randn(1, 80, 400)
@@ -262,7 +262,7 @@ def age(source: Path, target: Path, *, beta: bool) -> None:
     transforms that are gone, and tables in the weights that are computed today; and knew nothing of
     what came later.
     """
-    import torch  # noqa: PLC0415 - comes with the extra nemo
+    import torch
 
     folder = target.parent / f"{target.stem}-contents"
     with tarfile.open(source) as tar:
@@ -289,7 +289,7 @@ def age(source: Path, target: Path, *, beta: bool) -> None:
 
 
 def _train_tokenizer(folder: Path) -> None:
-    import sentencepiece  # noqa: PLC0415 - comes with NeMo
+    import sentencepiece
 
     folder.mkdir()
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -103,7 +103,7 @@ def deploy(
 
 def restored(checkpoint: Path) -> Any:
     """Return a checkpoint in NeMo, hearing each sample as it is: no dither, no padding."""
-    from nemo.collections.asr.models import ASRModel  # noqa: PLC0415 - optional
+    from nemo.collections.asr.models import ASRModel
 
     model = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     model.preprocessor.featurizer.dither = 0.0
@@ -136,7 +136,7 @@ def is_transducer(model: Any) -> bool:
 
 def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the features of NeMo's preprocessor, [n_mels, frames]."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     with torch.no_grad():
         features, length = model.preprocessor(
@@ -148,7 +148,7 @@ def nemo_features(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float3
 
 def nemo_log_probs(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return NeMo's log-probabilities for a whole utterance, [steps, tokens + 1]."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     with torch.no_grad():
         log_probs = getattr(model, "ctc_decoder", model.decoder)(
@@ -165,7 +165,7 @@ def nemo_encoded(model: Any, samples: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def _encoded(model: Any, samples: NDArray[np.float32]) -> Any:
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     with torch.no_grad():
         features, length = model.preprocessor(
@@ -177,7 +177,7 @@ def _encoded(model: Any, samples: NDArray[np.float32]) -> Any:
 
 def nemo_texts(model: Any, utterances: list[NDArray[np.float32]], folder: Path) -> list[str]:
     """Return what NeMo's transcribe hears in files; arrays it would pad, and files it does not."""
-    import soundfile  # noqa: PLC0415 - comes with NeMo
+    import soundfile
 
     paths = [folder / f"{number}.wav" for number in range(len(utterances))]
     for path, samples in zip(paths, utterances, strict=True):
@@ -198,8 +198,8 @@ def nemo_buffered_text(
     model: Any, samples: NDArray[np.float32], *, chunk: float, padding: float
 ) -> str:
     """Run NeMo's buffered streaming of a CTC model; return what it heard."""
-    import torch  # noqa: PLC0415 - optional
-    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+    import torch
+    from nemo.collections.asr.parts.utils.streaming_utils import (
         AudioFeatureIterator,
         FrameBatchASR,
     )
@@ -222,8 +222,8 @@ def nemo_buffered_transducer_text(
     searches every buffer from its beginning; here the search goes on from one to the next, as in
     NeMo's newer streaming of transducers.
     """
-    import torch  # noqa: PLC0415 - optional
-    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+    import torch
+    from nemo.collections.asr.parts.utils.streaming_utils import (
         AudioFeatureIterator,
         BatchedFrameASRRNNT,
     )
@@ -259,8 +259,8 @@ def nemo_stream(
 
     A transducer gives no log-probabilities.
     """
-    import torch  # noqa: PLC0415 - optional
-    from nemo.collections.asr.parts.utils.streaming_utils import (  # noqa: PLC0415
+    import torch
+    from nemo.collections.asr.parts.utils.streaming_utils import (
         CacheAwareStreamingAudioBuffer,
     )
 

@@ -616,7 +616,7 @@ def main() -> None:
         ngc.offer(model)
         for name, value in {**ngc.environment, "NGC_API_KEY": PERSONAL}.items():
             print(f"export {name}={value}")  # noqa: T201 - for a shell's eval
-        print(f"# riva-qs --set image=riva --set models_asr={model.target} init", flush=True)  # noqa: T201
+        print(f"# riva-qs --set image=riva --set models_asr={model.target} init", flush=True)  # noqa: T201 - as above
         with ngc.running(), suppress(KeyboardInterrupt):
             threading.Event().wait()
 

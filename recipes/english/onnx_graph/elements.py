@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional
 
-from recipes.english.onnx_graph.node import SMALL
+from recipes.english.onnx_graph.node import SMALL, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # ONNX's numbers of types: float32, float16 and float64; int32, int64 and bool.
 _FLOATS = (1, 10, 11)
-_TYPES = {6: torch.int32, 7: torch.int64, 9: torch.bool}
+_BOOL = 9
+_TYPES = {6: torch.int32, 7: torch.int64, _BOOL: torch.bool}
 
 
 def _integers(tensor: Tensor) -> list[int]:
@@ -59,7 +60,7 @@ def _cast(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     if kind in _FLOATS:
         return tensor.to(graph.device, torch.float32)
     tensor = tensor.to(_TYPES[kind])
-    return tensor.cpu() if kind != 9 and tensor.numel() <= SMALL else tensor  # noqa: PLR2004
+    return tensor.cpu() if kind != _BOOL and tensor.numel() <= SMALL else tensor
 
 
 def _shape(_: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
@@ -111,7 +112,8 @@ def _split(_: Graph, node: Node, inputs: list[Tensor]) -> tuple[Tensor, ...]:
 
 def _slice(_: Graph, __: Node, inputs: list[Tensor]) -> Tensor:
     tensor, starts, stops = inputs[0], _integers(inputs[1]), _integers(inputs[2])
-    axes = _integers(inputs[3]) if len(inputs) > 3 else range(len(starts))  # noqa: PLR2004
+    chosen = given(inputs, 3)
+    axes = range(len(starts)) if chosen is None else _integers(chosen)
     for start, stop, axis in zip(starts, stops, axes, strict=True):
         size = tensor.shape[axis]
         begin, end, _step = slice(start, stop).indices(size)

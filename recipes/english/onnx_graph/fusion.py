@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipes.english.onnx_graph.node import Node
+from recipes.english.onnx_graph.node import Node, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ def _scaled_convolution(node: Node, producers: Producers) -> Node | None:
         return None
     convolution = group[-1]
     bias = biased[2].inputs[1] if biased else ""
-    zero = convolution.inputs[3] if len(convolution.inputs) > 3 else ""  # noqa: PLR2004
+    zero = given(convolution.inputs, 3) or ""
     inputs = (convolution.inputs[0], convolution.inputs[1], zero, bias, node.inputs[1])
     return Node("ScaledConvolution", inputs, node.outputs, convolution.attributes)
 

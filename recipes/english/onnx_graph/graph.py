@@ -49,7 +49,7 @@ class Graph:
         self.made: dict[Any, Any] = {}
         self._fold()
 
-    def _constant(self, array: Any) -> Tensor:  # noqa: ANN401 - onnx has no types
+    def _constant(self, array: Any) -> Tensor:
         tensor = torch.from_numpy(np.array(array, order="C"))
         if tensor.dtype.is_floating_point:
             return tensor.to(self.device, torch.float32)

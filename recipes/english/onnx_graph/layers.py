@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from recipes.english.onnx_graph.node import given
+
 if TYPE_CHECKING:
     from recipes.english.onnx_graph.graph import Graph
     from recipes.english.onnx_graph.node import Node, Operator, Tensor
@@ -141,8 +143,9 @@ def _weight(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     name = node.inputs[1]
     if name not in graph.made:
         weight = inputs[1].to(graph.device, torch.float32)
-        if len(inputs) > 3 and inputs[3] is not None:  # noqa: PLR2004
-            weight = weight - inputs[3].to(graph.device, torch.float32)
+        zero = given(inputs, 3)
+        if zero is not None:
+            weight = weight - zero.to(graph.device, torch.float32)
         graph.made[name] = weight
     return graph.made[name]
 
@@ -152,8 +155,9 @@ def _matmul_integer(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def _dequantize(graph: Graph, _: Node, inputs: list[Tensor]) -> Tensor:
-    zero = inputs[2].to(graph.device).float() if len(inputs) > 2 else 0  # noqa: PLR2004
-    return (inputs[0].to(graph.device).float() - zero) * inputs[1].to(graph.device)
+    zero = given(inputs, 2)
+    offset = 0 if zero is None else zero.to(graph.device).float()
+    return (inputs[0].to(graph.device).float() - offset) * inputs[1].to(graph.device)
 
 
 def _lstm(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:

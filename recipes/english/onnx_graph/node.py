@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from recipes.english.onnx_graph.graph import Graph
 
+T = TypeVar("T")
 Tensor: TypeAlias = Any  # torch has no types here
 Operator: TypeAlias = "Callable[[Graph, Node, list[Tensor]], Tensor | tuple[Tensor, ...]]"
 """Takes the graph, the node and its inputs, None where one is left out; returns its outputs."""
@@ -30,3 +31,8 @@ class Node:
     def axis(self, default: int) -> int:
         """Return the axis that it works along."""
         return int(self.attributes.get("axis", default))
+
+
+def given(inputs: Sequence[T], place: int) -> T | None:
+    """Return the input at a place; None where the last ones, that one among them, are left out."""
+    return inputs[place] if place < len(inputs) else None

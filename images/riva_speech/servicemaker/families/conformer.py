@@ -35,7 +35,7 @@ class Geometry(NamedTuple):
 class Layer(nn.Module):
     """One Conformer layer."""
 
-    def __init__(self, layer: Any, positions: Tensor, geometry: Geometry) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, layer: Any, positions: Tensor, geometry: Geometry) -> None:
         super().__init__()
         self.layer = layer
         self.attention = _Attention(layer.self_attn, positions, geometry)
@@ -65,7 +65,7 @@ class Layer(nn.Module):
 class _Attention(nn.Module):
     """Self-attention with relative positions over the cache and the new steps."""
 
-    def __init__(self, attention: Any, positions: Tensor, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+    def __init__(self, attention: Any, positions: Tensor, geometry: Geometry) -> None:
         super().__init__()
         self.attention = attention
         self.geometry = geometry
@@ -114,7 +114,7 @@ class _Attention(nn.Module):
 class _Convolution(nn.Module):
     """The convolution module, with steps before channels throughout."""
 
-    def __init__(self, convolution: Any, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+    def __init__(self, convolution: Any, geometry: Geometry) -> None:
         super().__init__()
         self.convolution = convolution
         self.geometry = geometry
@@ -133,7 +133,7 @@ class _Convolution(nn.Module):
 class Query(nn.Module):
     """What steps ask of others: of what these hold, and of how far away they are."""
 
-    def __init__(self, attention: Any) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.linear = attention.linear_q
         self.factor = attention.d_k**-0.5
@@ -153,7 +153,7 @@ class Query(nn.Module):
         return by_content.transpose(1, 2), by_position.transpose(1, 2)
 
 
-def feed_forward(module: Any, x: Tensor, factor: float) -> Tensor:  # noqa: ANN401 - as above
+def feed_forward(module: Any, x: Tensor, factor: float) -> Tensor:
     """Apply NeMo's two layers to rows, and multiply what they give."""
     last = module.linear2
     bias = None if last.bias is None else _times(last.bias, factor)
@@ -175,17 +175,17 @@ class _Multiplied(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(_: Any, weight: Tensor, factor: float) -> Tensor:  # noqa: ANN401 - torch's
+    def forward(_: Any, weight: Tensor, factor: float) -> Tensor:
         """Multiply, or leave it to the graph."""
         return weight.view_as(weight) if torch.onnx.is_in_onnx_export() else weight * factor
 
     @staticmethod
-    def symbolic(graph: Any, weight: Any, factor: float) -> Any:  # noqa: ANN401 - torch's
+    def symbolic(graph: Any, weight: Any, factor: float) -> Any:
         """Return the node."""
         return graph.op("Mul", weight, graph.op("Constant", value_t=torch.tensor(factor)))
 
 
-def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor:  # noqa: ANN401 - as above
+def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor:
     """Convolve [batch, steps, width] along the steps, each channel by itself, and normalise.
 
     Args:
@@ -213,11 +213,11 @@ def mixed(module: Any, x: Tensor, pads: tuple[int, int], steps: int) -> Tensor: 
     return norm(channels).transpose(1, 2).flatten(0, 1)
 
 
-def mixes_steps(module: Any) -> bool:  # noqa: ANN401 - as above
+def mixes_steps(module: Any) -> bool:
     """Whether the normalisation in NeMo's convolution module is one of all steps together."""
     return isinstance(module.batch_norm, (nn.GroupNorm, nn.InstanceNorm1d))
 
 
-def pointwise(layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - a convolution of one step
+def pointwise(layer: Any, x: Tensor) -> Tensor:
     """Apply a convolution of single steps to rows."""
     return functional.linear(x, layer.weight[:, :, 0], layer.bias)

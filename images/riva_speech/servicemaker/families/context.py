@@ -63,7 +63,7 @@ def checked(asked: AttentionContext, most: int) -> AttentionContext:
     return asked
 
 
-def look(encoder: Any, context: AttentionContext | None) -> None:  # noqa: ANN401 - NeMo has no types
+def look(encoder: Any, context: AttentionContext | None) -> None:
     """Let an encoder look as far as a context says, one that is not in its list too."""
     if context is not None:
         encoder.set_default_att_context_size(list(context))

@@ -86,7 +86,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Expo
 
 def collect(
     checkpoint: Checkpoint,
-    model: Any,  # noqa: ANN401 - NeMo has no types
+    model: Any,
     acoustic: AcousticConfig,
     graphs: list[Path],
 ) -> Export:
@@ -102,8 +102,8 @@ def collect(
 
 
 def export_graphs(
-    model: Any,  # noqa: ANN401 - NeMo has no types
-    part: Any,  # noqa: ANN401 - as above
+    model: Any,
+    part: Any,
     acoustic: AcousticConfig,
     folder: Path,
     to: Destination,

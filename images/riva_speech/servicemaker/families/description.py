@@ -29,7 +29,7 @@ _ATTENTION = ("rel_pos", "abs_pos")
 _LONGEST_CHUNK = _LONGEST_CONTEXT = 5_000
 
 
-def limit_length(model: Any, max_frames: int | None) -> None:  # noqa: ANN401 - no types
+def limit_length(model: Any, max_frames: int | None) -> None:
     """Set the longest input, in feature frames, that the model's tables reach.
 
     The default is what the checkpoint says of itself, for convolutions 100,000.
@@ -49,7 +49,7 @@ def limit_length(model: Any, max_frames: int | None) -> None:  # noqa: ANN401 - 
 
 
 def describe(
-    model: Any,  # noqa: ANN401 - NeMo has no types
+    model: Any,
     tokens: Sequence[str],
     transducer: TransducerConfig | None = None,
     *,
@@ -80,7 +80,7 @@ def describe(
     return acoustic, Vocabulary(tuple(tokens), kind)
 
 
-def architecture(model: Any, acoustic: AcousticConfig) -> str:  # noqa: ANN401 - as above
+def architecture(model: Any, acoustic: AcousticConfig) -> str:
     """Return a line that says what the model is."""
     encoder, factor = model.encoder, model.encoder.subsampling_factor
     if _is_convolutional(encoder):
@@ -97,11 +97,11 @@ def architecture(model: Any, acoustic: AcousticConfig) -> str:  # noqa: ANN401 -
     )
 
 
-def _is_convolutional(encoder: Any) -> bool:  # noqa: ANN401 - as above
+def _is_convolutional(encoder: Any) -> bool:
     return not hasattr(encoder, "pos_enc")
 
 
-def _max_steps(encoder: Any) -> int:  # noqa: ANN401 - as above
+def _max_steps(encoder: Any) -> int:
     if _is_convolutional(encoder):
         return int(encoder.max_audio_length) // int(encoder.subsampling_factor)
     if encoder.self_attention_model not in _ATTENTION:
@@ -114,7 +114,7 @@ def _max_steps(encoder: Any) -> int:  # noqa: ANN401 - as above
     return (positions + 1) // 2 if encoder.self_attention_model == "rel_pos" else positions
 
 
-def _features(featurizer: Any) -> FeatureConfig:  # noqa: ANN401 - as above
+def _features(featurizer: Any) -> FeatureConfig:
     unsupported = featurizer.exact_pad or featurizer.frame_splicing > 1 or not featurizer.log
     if unsupported or featurizer.normalize not in ("NA", None, "per_feature"):
         raise UnsupportedError(
@@ -135,7 +135,7 @@ def _features(featurizer: Any) -> FeatureConfig:  # noqa: ANN401 - as above
     )
 
 
-def _vocabulary_type(model: Any) -> VocabularyType:  # noqa: ANN401 - as above
+def _vocabulary_type(model: Any) -> VocabularyType:
     if not hasattr(model, "tokenizer_type"):
         return VocabularyType.CHARACTER
     if model.tokenizer_type == "bpe":
@@ -143,7 +143,7 @@ def _vocabulary_type(model: Any) -> VocabularyType:  # noqa: ANN401 - as above
     return VocabularyType.WORDPIECE
 
 
-def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfig]:  # noqa: ANN401
+def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfig]:
     """Describe each look-ahead of a cache-aware encoder, the default first; none for others.
 
     Those that reach too far are left out.
@@ -170,7 +170,7 @@ def _streaming(encoder: Any, features: FeatureConfig) -> Iterable[StreamingConfi
 
 
 def _offline_context(
-    encoder: Any,  # noqa: ANN401 - as above
+    encoder: Any,
     asked: AttentionContext | None,
     streaming: Sequence[StreamingConfig],
     steps: int,
@@ -185,7 +185,7 @@ def _offline_context(
     return left, right
 
 
-def _caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above
+def _caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:
     """Describe this project's own caches, or NeMo's where its graph is taken."""
     from riva_speech.servicemaker.families import streaming  # noqa: PLC0415 - needs torch
 
@@ -198,13 +198,13 @@ def _caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401
     )
 
 
-def _is_causal(encoder: Any) -> bool:  # noqa: ANN401 - as above
+def _is_causal(encoder: Any) -> bool:
     if _is_convolutional(encoder):
         return False
     return encoder.att_context_style == "chunked_limited" and encoder.conv_context_size[1] == 0
 
 
-def save_featurizer(model: Any, path: Path) -> None:  # noqa: ANN401 - as above
+def save_featurizer(model: Any, path: Path) -> None:
     """Write the window and the filterbank, which come with the model."""
     featurizer = model.preprocessor.featurizer
     np.savez(

@@ -40,7 +40,7 @@ _FAILURES = (
 _log = logging.getLogger(__name__)
 
 
-def export_graph(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - NeMo, no types
+def export_graph(part: Any, path: Path, to: Destination) -> Path:
     """Export a model, or one of its modules, as NeMo's exporter calls it; return ``path``.
 
     Raises:
@@ -57,7 +57,7 @@ def export_graph(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN40
     return path
 
 
-def _trace(part: Any, path: Path, to: Destination) -> None:  # noqa: ANN401 - as above
+def _trace(part: Any, path: Path, to: Destination) -> None:
     from riva_speech.servicemaker.families import tracing  # noqa: PLC0415 - needs torch
 
     with quiet(path), _prepared(part, path) as example:
@@ -69,7 +69,7 @@ def _trace(part: Any, path: Path, to: Destination) -> None:  # noqa: ANN401 - as
         tracing.write_graph(module, example, path, interface, to)
 
 
-def export_rearranged(part: Any, path: Path, to: Destination) -> Path:  # noqa: ANN401 - as above
+def export_rearranged(part: Any, path: Path, to: Destination) -> Path:
     """Run NeMo's own exporter on a module whose weights it rearranges; return ``path``.
 
     Those are recurrent layers, which are small.
@@ -98,7 +98,7 @@ def quiet(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _prepared(part: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - as above
+def _prepared(part: Any, path: Path) -> Iterator[Any]:
     """Make a part ready to be traced, as NeMo's exporter does; give the inputs to trace it with."""
     from nemo.core.classes import typecheck  # noqa: PLC0415 - takes long to import
     from nemo.core.classes.exportable import Exportable  # noqa: PLC0415 - as above
@@ -116,13 +116,13 @@ def _prepared(part: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - as abov
         part._export_teardown()  # noqa: SLF001 - as above
 
 
-def _forward(part: Any) -> Callable[..., Any]:  # noqa: ANN401 - as above
+def _forward(part: Any) -> Callable[..., Any]:
     """Return what computes a part's exported outputs."""
     forward: Callable[..., Any] = getattr(part, "forward_for_export", part.forward)
     return forward
 
 
-def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:  # noqa: ANN401 - no types
+def check_graph(part: Any, path: Path, acoustic: AcousticConfig) -> None:
     """Run a graph for whole utterances on noise, and compare it with what it was exported from.
 
     Raises:

@@ -31,7 +31,7 @@ _TRAINING_JOINT = ("fuse_loss_wer", "fused_batch_size", "preserve_memory")
 _PIECES = "subsampling_conv_chunking_factor"
 
 
-def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:  # noqa: ANN401 - no types
+def restore(checkpoint: Checkpoint, *, device: str = "cpu") -> Any:
     """Build the model of a checkpoint and load its weights.
 
     Raises:

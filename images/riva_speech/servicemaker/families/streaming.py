@@ -30,7 +30,7 @@ ATTENTION_CACHE, CONVOLUTION_CACHE = "cache_last_channel", "cache_last_time"
 _MASKED = -10_000.0
 
 
-def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - NeMo has no types
+def is_supported(encoder: Any) -> bool:
     """Whether this module can stand for an encoder's step; all released models' encoders do."""
     return (
         encoder.self_attention_model == "rel_pos"
@@ -42,8 +42,8 @@ def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - NeMo has no types
 
 
 def export_steps(
-    encoder: Any,  # noqa: ANN401 - as above
-    head: Any,  # noqa: ANN401 - as above
+    encoder: Any,
+    head: Any,
     config: StreamingConfig,
     paths: tuple[Path, Path],
     to: Destination,
@@ -59,7 +59,7 @@ def export_steps(
             Step(encoder, head, config, first=first).to(device).export(path, to)
 
 
-def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 - as above
+def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:
     """Describe the caches of a step that looks ``left`` steps back.
 
     That of attention holds each layer's keys and then its values.
@@ -80,7 +80,7 @@ def caches(encoder: Any, left: int) -> tuple[CacheConfig, ...]:  # noqa: ANN401 
 class Step(nn.Module):
     """A step of an encoder and, with a CTC head, of what makes log-probabilities of it."""
 
-    def __init__(self, encoder: Any, head: Any, config: StreamingConfig, *, first: bool) -> None:  # noqa: ANN401 - as above
+    def __init__(self, encoder: Any, head: Any, config: StreamingConfig, *, first: bool) -> None:
         """Prepare the ``first`` or a following step; ``head`` is None for transducers."""
         super().__init__()
         history = 0 if first else config.history_frames
@@ -175,7 +175,7 @@ class Step(nn.Module):
 class _Subsampling(nn.Module):
     """Feature frames to encoder steps; what lies behind the end of a stream is kept silent."""
 
-    def __init__(self, pre_encode: Any, geometry: Geometry) -> None:  # noqa: ANN401 - as above
+    def __init__(self, pre_encode: Any, geometry: Geometry) -> None:
         super().__init__()
         self.layers, self.out = pre_encode.conv, pre_encode.out
         self.geometry = geometry
@@ -200,7 +200,7 @@ class _Subsampling(nn.Module):
         return self.out(x), _row(self.lengths, length), _row(self.bias, length)
 
 
-def _positions(encodings: Any, geometry: Geometry) -> Tensor:  # noqa: ANN401 - as above
+def _positions(encodings: Any, geometry: Geometry) -> Tensor:
     """Return the encodings of all distances between a new step and what it attends to.
 
     They begin with the farthest key behind the last new step. The last entry stands for nothing:

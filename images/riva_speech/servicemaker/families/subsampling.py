@@ -27,7 +27,7 @@ def is_spatial(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
 
 
-def strided(layer: Any, size: Any) -> Any:  # noqa: ANN401 - a convolution; ints or a tensor
+def strided(layer: Any, size: Any) -> Any:
     """Return how many frames a layer makes of ``size``, a number or a tensor of numbers."""
     return (size + sum(_pads(layer)) - layer.kernel_size[0]) // layer.stride[0] + 1
 
@@ -59,7 +59,7 @@ def convolved(
     return padded
 
 
-def _pads(layer: Any) -> Pads:  # noqa: ANN401 - a convolution, NeMo's causal one or torch's
+def _pads(layer: Any) -> Pads:
     """Return how many zeros go before and behind, along frames and mels alike."""
     if hasattr(layer, "_left_padding"):
         return layer._left_padding, layer._right_padding  # noqa: SLF001 - NeMo has no other name
@@ -71,7 +71,7 @@ class _Padded(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        _: Any,  # noqa: ANN401 - torch's
+        _: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -85,13 +85,13 @@ class _Padded(torch.autograd.Function):
 
     @staticmethod
     def symbolic(
-        graph: Any,  # noqa: ANN401 - torch's
-        x: Any,  # noqa: ANN401 - as above
-        weight: Any,  # noqa: ANN401 - as above
-        bias: Any,  # noqa: ANN401 - as above
+        graph: Any,
+        x: Any,
+        weight: Any,
+        bias: Any,
         pads: tuple[Pads, Pads],
         geometry: tuple[tuple[int, int], int],
-    ) -> Any:  # noqa: ANN401 - as above
+    ) -> Any:
         """Return the node; ONNX names the pads before both axes first."""
         stride, groups = geometry
         inputs = [x, weight] if bias is None else [x, weight, bias]
@@ -113,7 +113,7 @@ class WholeSubsampling(nn.Module):
     would take longer than it does.
     """
 
-    def __init__(self, layers: Any) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, layers: Any) -> None:
         super().__init__()
         self.layers = layers
         weight = layers[0].weight
@@ -157,7 +157,7 @@ def _heard(size: int, lengths: Tensor) -> Tensor:
 
 
 @contextmanager
-def lean_subsampling(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - NeMo has no types
+def lean_subsampling(encoder: Any) -> Iterator[None]:
     """Let an encoder of whole utterances subsample as above, while it is exported."""
     before = getattr(encoder, "pre_encode", None)
     layers = getattr(before, "conv", None)
@@ -172,7 +172,7 @@ def lean_subsampling(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - NeMo has
         before.conv = layers
 
 
-def _is_masked(layers: Any) -> bool:  # noqa: ANN401 - as above
+def _is_masked(layers: Any) -> bool:
     """Whether these are NeMo's masked convolutions, and hold nothing but what is known here."""
     known = (nn.Conv2d, nn.ReLU)
     return (

@@ -40,7 +40,7 @@ class ForExport(nn.Module):
         self.part = part
         self.compute = compute
 
-    def forward(self, *inputs: Any) -> Any:  # noqa: ANN401 - the part's own
+    def forward(self, *inputs: Any) -> Any:
         """Return the part's outputs."""
         return self.compute(*inputs)
 
@@ -57,7 +57,7 @@ class _Bare(nn.Module):
         self._compute = module.forward  # the module itself would bring its weights along
         self._places = [_place(module, name) for name in names]
 
-    def forward(self, *values: Any) -> Any:  # noqa: ANN401 - the module's own
+    def forward(self, *values: Any) -> Any:
         """Return the module's outputs for its inputs and its weights."""
         count = len(values) - len(self._places)
         own = [table[name] for table, name in self._places]

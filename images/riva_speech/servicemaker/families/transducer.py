@@ -48,7 +48,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ctc.ExportOptions) -> 
     return result
 
 
-def _describe(model: Any, checkpoint: Checkpoint) -> TransducerConfig:  # noqa: ANN401 - no types
+def _describe(model: Any, checkpoint: Checkpoint) -> TransducerConfig:
     durations = models.durations(checkpoint)
     if model.joint.num_extra_outputs != len(durations):
         raise UnsupportedError(

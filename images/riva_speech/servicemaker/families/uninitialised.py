@@ -21,10 +21,10 @@ class Uninitialised(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Any,  # noqa: ANN401 - torch's
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - the function's own
+    ) -> Any:
         """Call a function of torch, unless it fills a tensor with random values."""
         del types
         given = dict(kwargs or {})

@@ -36,7 +36,7 @@ _DEPTH = 80.0
 class Layer(nn.Module):
     """Stands for one of NeMo's layers."""
 
-    def __init__(self, layer: Any) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         self.layer = layer
         self.attention = _Attention(layer.self_attn)
@@ -66,7 +66,7 @@ class Layer(nn.Module):
 class _Attention(nn.Module):
     """Self-attention with relative positions."""
 
-    def __init__(self, attention: Any) -> None:  # noqa: ANN401 - as above
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.attention = attention
         self.query = Query(attention)
@@ -118,7 +118,7 @@ def softmax(scores: Tensor) -> Tensor:
     return torch.softmax(torch.maximum(scores, least), dim=3)
 
 
-def _convolved(module: Any, x: Tensor, silent: Tensor) -> Tensor:  # noqa: ANN401 - as above
+def _convolved(module: Any, x: Tensor, silent: Tensor) -> Tensor:
     """Apply NeMo's convolution module to rows; ``silent`` is the ``pad_mask`` of ``Layer``."""
     layer, (batch, steps) = module.depthwise_conv, silent.shape
     pads = layer._left_padding, layer._right_padding  # noqa: SLF001 - NeMo has no other name
@@ -132,7 +132,7 @@ def _convolved(module: Any, x: Tensor, silent: Tensor) -> Tensor:  # noqa: ANN40
 
 
 @contextmanager
-def lean(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - as above
+def lean(encoder: Any) -> Iterator[None]:
     """Let an encoder of whole utterances compute as above, while it is exported."""
     with lean_subsampling(encoder):
         layers = getattr(encoder, "layers", None)
@@ -146,13 +146,13 @@ def lean(encoder: Any) -> Iterator[None]:  # noqa: ANN401 - as above
             encoder.layers = layers
 
 
-def is_supported(encoder: Any) -> bool:  # noqa: ANN401 - as above
+def is_supported(encoder: Any) -> bool:
     """Whether these layers can stand for an encoder's; all released models' encoders do."""
     attention = getattr(encoder, "self_attention_model", None)
     return attention == "rel_pos" and all(map(_is_known, encoder.layers))
 
 
-def _is_known(layer: Any) -> bool:  # noqa: ANN401 - as above
+def _is_known(layer: Any) -> bool:
     """Whether a layer is NeMo's own, with nothing put into it."""
     is_conformer = type(layer).__name__ == "ConformerLayer"
     return (

@@ -34,7 +34,7 @@ def fail(code: int, *lines: str) -> None:
     sys.exit(code)
 
 
-class Recognition(asr_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]
+class Recognition(asr_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # the stubs have no types
     """The calls that readiness and transcription make."""
 
     def __init__(self, models: list[str]) -> None:

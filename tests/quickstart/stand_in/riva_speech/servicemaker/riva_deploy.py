@@ -52,7 +52,7 @@ def main() -> None:
         # Holds this program's output, and outlives it.
         subprocess.Popen(["sleep", "60"])
     if fault == "lie":
-        (repository / str(rows[0]["directories"][0])).rename(repository / "elsewhere")  # type: ignore[index]
+        (repository / str(rows[0]["directories"][0])).rename(repository / "elsewhere")  # type: ignore[index]  # a list
     if fault != "silent":
         report = {"schema_version": 1, "engine": ENGINE, "models": rows}
         arguments.report.write_text(json.dumps(report))
