@@ -95,6 +95,7 @@ async def opened(
     """
 
     def begin() -> Conversation:
+        """Read the message and begin the stream, with the errors of ``opened``."""
         return Conversation(Opening.read(registry, first), scheduler, call, deadline)
 
     # Making phrases ready may take a second. All else takes less than handing it to a thread.

@@ -41,6 +41,7 @@ def routes(health: Health, metrics: Metrics) -> dict[str, Callable[[], Answer]]:
     """Return the paths of the HTTP service that are only asked."""
 
     def ready() -> Answer:
+        """Answer 200 when recordings are answered, and until then 503 with the server's state."""
         if health.state is ServerState.READY:
             return _told(HTTPStatus.OK, status="ready")
         return _told(HTTPStatus.SERVICE_UNAVAILABLE, status=health.state.value)

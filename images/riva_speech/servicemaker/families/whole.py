@@ -76,6 +76,7 @@ class _Attention(nn.Module):
         attention, (batch, steps) = self.attention, mask.shape[:2]
 
         def heads(x: Tensor) -> Tensor:
+            """View rows, [batch * steps, width], by head: [batch, steps, heads, head width]."""
             return x.view(batch, steps, attention.h, attention.d_k)
 
         by_content, by_position = self.query(x, heads)

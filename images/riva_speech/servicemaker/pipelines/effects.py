@@ -46,6 +46,7 @@ def exactly(number: int, reason: str) -> Callable[[str], int]:
     """Return what reads an option that may be this number only, and tells why of any other."""
 
     def read(text: str) -> int:
+        """Return the number; any other is an ``ArgumentTypeError``."""
         if text != str(number):
             raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
         return number
@@ -71,6 +72,7 @@ def add_refused(parser: argparse.ArgumentParser, option: str, reason: str) -> No
     """Declare an option of the official tool that is an error here."""
 
     def refuse(_: str) -> str:
+        """Raise an ``ArgumentTypeError``, whatever the value."""
         raise argparse.ArgumentTypeError(f"not supported: {reason}")
 
     parser.add_argument(option, type=refuse, nargs="?", const="", metavar="X", help=refused(reason))

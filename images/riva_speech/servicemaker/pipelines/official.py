@@ -148,6 +148,7 @@ def _either(
     """Return what reads a switch that may have one value only."""
 
     def read(text: str) -> bool:
+        """Return the one value; the other is an ``ArgumentTypeError``."""
         if boolean(text) != fixed:
             raise argparse.ArgumentTypeError(f"{text} is not supported: {reason}")
         return fixed
