@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from riva_speech.audio.stream import DeclaredFormat, decode_all
-from riva_speech.server.realtime import new_session, streaming_config
+from riva_speech.server.realtime_session import new_session, streaming_config
 from riva_speech.server.requests import RequestError
 from riva_speech.server.session_keys import KEY_VARIABLE
 from riva_speech.server.transcriptions import read_form

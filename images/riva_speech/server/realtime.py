@@ -15,10 +15,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from google.protobuf import json_format
 from riva.client.proto import riva_asr_pb2
 
 from riva_speech.server.http_messages import Answer, Head, json_answer, written
+from riva_speech.server.realtime_session import new_session, streaming_config, updated
 from riva_speech.server.recognition import RefusedError
 from riva_speech.server.requests import RequestError, ends_utterance
 from riva_speech.server.session_keys import CHALLENGE, SUBPROTOCOL, SessionKeys
@@ -36,100 +36,12 @@ SOCKET_PATH = "/v1/realtime"
 _INTENT = "transcription"
 _METHOD = "Realtime"
 _ITEM = "conversation.item.input_audio_transcription"
-_MIN_CHUNK_SECONDS = 0.08
 _SHOWN = 200
-_PCM = "pcm16"
-_FORMATS = ("none", _PCM)
 # Bytes of one event, which is read on the loop that all others are answered on: more than a minute
 # of audio, and a tenth of a second at worst.
 _LARGEST_EVENT = 4 << 20
 # Brackets and commas of one event: reading a million takes seconds, in which nobody is answered.
 _MOST_PARTS = 100_000
-# Characters that a session may have, once it is written down: more than 10,000 phrases take.
-_LARGEST_SESSION = 1 << 20
-
-
-def new_session() -> dict[str, Any]:
-    """Return a session as it is before its client updates it."""
-    return {
-        "id": f"sess_{uuid.uuid4()}",
-        "object": "realtime.transcription_session",
-        "modalities": ["text"],
-        "input_audio_format": "none",
-        "input_audio_transcription": {"language": "", "model": "", "prompt": ""},
-        "input_audio_params": {"sample_rate_hz": 16000, "num_channels": 1},
-        "recognition_config": {
-            "max_alternatives": 1,
-            "enable_automatic_punctuation": False,
-            "enable_word_time_offsets": False,
-            "enable_profanity_filter": False,
-            "enable_verbatim_transcripts": True,
-            "custom_configuration": "",
-        },
-        "speaker_diarization": {"enable_speaker_diarization": False, "max_speaker_count": 8},
-        "word_boosting": {"enable_word_boosting": False, "word_boosting_list": []},
-        "endpointing_config": {},
-        "input_min_chunk_seconds": _MIN_CHUNK_SECONDS,
-        "client_secret": None,
-    }
-
-
-def streaming_config(session: dict[str, Any]) -> riva_asr_pb2.StreamingRecognitionConfig:
-    """Return what a session asks for, as the first message of a stream says it.
-
-    Raises:
-        RequestError: A value is not of its kind.
-    """
-    wanted = _merged(new_session(), session)
-    chosen, params = wanted["input_audio_transcription"], wanted["input_audio_params"]
-    recognition, boosting = wanted["recognition_config"], wanted["word_boosting"]
-    config = {
-        "language_code": chosen["language"],
-        "model": chosen["model"],
-        "audio_channel_count": params["num_channels"],
-        "max_alternatives": recognition["max_alternatives"],
-        "enable_automatic_punctuation": recognition["enable_automatic_punctuation"],
-        "enable_word_time_offsets": recognition["enable_word_time_offsets"],
-        "profanity_filter": recognition["enable_profanity_filter"],
-        "verbatim_transcripts": recognition["enable_verbatim_transcripts"],
-        "custom_configuration": _custom(recognition["custom_configuration"]),
-        "diarization_config": wanted["speaker_diarization"],
-        "endpointing_config": wanted["endpointing_config"],
-    }
-    if boosting["enable_word_boosting"]:
-        config["speech_contexts"] = boosting["word_boosting_list"]
-    # Files say themselves what they are; what a client adds of its microphone is not of them.
-    if wanted["input_audio_format"] not in _FORMATS:
-        raise RequestError(f"Error: input_audio_format is one of {', '.join(_FORMATS)}.")
-    if wanted["input_audio_format"] == _PCM:
-        config |= {"encoding": "LINEAR_PCM", "sample_rate_hertz": params["sample_rate_hz"]}
-    sent = riva_asr_pb2.StreamingRecognitionConfig(interim_results=True)
-    try:
-        json_format.ParseDict(config, sent.config)
-    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise RequestError(f"Error: the session cannot be: {str(error)[:_SHOWN]}") from None
-    return sent
-
-
-def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return defaults with what is given in their place, each section by itself."""
-    merged = dict(defaults)
-    for key, value in given.items():
-        if isinstance(merged.get(key), dict):
-            if not isinstance(value, dict):
-                raise RequestError(f"Error: the session's {key[:_SHOWN]} is not an object.")
-            merged[key] = {**merged[key], **value}
-        elif value is not None:
-            merged[key] = value
-    return merged
-
-
-def _custom(given: object) -> object:
-    """Return custom configuration as a mapping; clients send it as ``key:value,key:value``."""
-    if not isinstance(given, str):
-        return given
-    pairs = [pair.partition(":") for pair in given.replace(" ", "").split(",") if pair]
-    return {key: value for key, _, value in pairs}
 
 
 class Realtime:
@@ -236,9 +148,7 @@ class _Dialogue:
         wanted = event.get("session")
         if not isinstance(wanted, dict):
             raise RequestError("Error: an update has a session.")
-        self._session = _merged(self._session, wanted)
-        _check_size(self._session)
-        streaming_config(self._session)
+        self._session = updated(self._session, wanted)
         await self._tell("transcription_session.updated", session=self._session)
 
     def _append(self, event: dict[str, Any]) -> None:
@@ -277,16 +187,6 @@ class _Dialogue:
     async def _tell(self, name: str, **values: object) -> None:
         event = {"event_id": f"event_{uuid.uuid4()}", "type": name, **values}
         await self._socket.send(json.dumps(event))
-
-
-def _check_size(session: dict[str, Any]) -> None:
-    """Refuse a session that updates have made too large, or that is nested too deeply to tell."""
-    try:
-        is_too_large = len(json.dumps(session)) > _LARGEST_SESSION
-    except RecursionError:
-        is_too_large = True
-    if is_too_large:
-        raise RequestError(f"Error: a session has at most {_LARGEST_SESSION} characters.")
 
 
 def _word(word: riva_asr_pb2.WordInfo) -> dict[str, object]:

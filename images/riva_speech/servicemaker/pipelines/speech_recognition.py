@@ -31,7 +31,15 @@ from riva_speech.audio.features import LogMel
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker import agreement
 from riva_speech.servicemaker.families import ctc, models
-from riva_speech.servicemaker.pipelines import configuration, decoders, layout, official, text, vad
+from riva_speech.servicemaker.pipelines import (
+    configuration,
+    decoder_files,
+    decoders,
+    layout,
+    official,
+    text,
+    vad,
+)
 from riva_speech.servicemaker.quantisation import quantise
 
 if TYPE_CHECKING:
@@ -197,7 +205,7 @@ def _of_options(
 ) -> dict[str, Path]:
     """Return the artefacts that options bring, by their names in an RMIR."""
     found = {
-        layout.DECODER: decoders.artifacts(source, acoustic, options, folder),
+        layout.DECODER: decoder_files.artifacts(source, acoustic, options, folder),
         layout.TEXT: text.artifacts(options),
         layout.VAD: vad.artifacts(options),
     }
