@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from google.protobuf.message import Message
+
     from riva_speech.asr.loading import Recognizer
     from support.audio import Samples
 
 SAMPLES = babble(3.3)
+SERVICE = riva_asr_pb2.DESCRIPTOR.services_by_name["RivaSpeechRecognition"]
 
 
 def test_recognize_answers_as_the_pipeline_does(
@@ -226,6 +229,41 @@ def test_bad_audio_is_an_invalid_argument(
     assert (code, said in text) == (INVALID, True), text
     if audio:
         assert refusal(lambda: stream(asr, cut(audio), **values)) == (code, text)
+
+
+@pytest.mark.parametrize(
+    ("method", "sent"),
+    [
+        ("Recognize", riva_asr_pb2.RecognizeRequest()),
+        ("StreamingRecognize", riva_asr_pb2.StreamingRecognizeRequest(audio_content=b"00")),
+    ],
+)
+def test_a_refusal_is_a_status_and_no_message(uri: str, method: str, sent: Message) -> None:
+    """No response goes before it, not even an empty one, which some clients would take for theirs.
+
+    The method is called as one of several responses, which shows each that comes.
+    """
+    name = f"/{SERVICE.full_name}/{method}"
+    heard: list[bytes] = []
+    with grpc.insecure_channel(uri) as channel:
+        answers = channel.unary_stream(name)(sent.SerializeToString())
+        with pytest.raises(grpc.RpcError) as caught:
+            heard.extend(answers)
+
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert heard == []
+
+
+@pytest.mark.parametrize("method", SERVICE.methods_by_name)
+def test_every_method_of_the_service_is_there(uri: str, method: str) -> None:
+    """What reflection lists is answered or refused, and not unknown."""
+    name = f"/{SERVICE.full_name}/{method}"
+    with grpc.insecure_channel(uri) as channel:
+        answers = channel.stream_stream(name)(iter([b""]))
+        try:
+            list(answers)
+        except grpc.RpcError:
+            assert answers.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_the_order_of_a_stream_s_messages_is_checked(asr: riva.client.ASRService) -> None:

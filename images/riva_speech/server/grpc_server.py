@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from riva.client.proto import riva_asr_pb2_grpc
 
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.streaming import StreamingRecognizer
@@ -22,7 +21,7 @@ from riva_speech.server.calls import Journal
 from riva_speech.server.http import HttpServer, Paths, metrics_routes, routes
 from riva_speech.server.metrics import Metrics
 from riva_speech.server.realtime import SESSIONS_PATH, SOCKET_PATH, Realtime
-from riva_speech.server.recognition import RecognitionService
+from riva_speech.server.recognition import RecognitionService, handler
 from riva_speech.server.registry import Registry
 from riva_speech.server.scheduling import Scheduler
 from riva_speech.server.session_keys import KEY_VARIABLE
@@ -99,7 +98,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         journal = Journal(self._metrics, transcripts=self._options.log_transcripts)
         self._service = RecognitionService(self._options.max_requests, journal)
-        riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(self._service, server)
+        server.add_generic_rpc_handlers((handler(self._service),))
         names = (ASR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         return server

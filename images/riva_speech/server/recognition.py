@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
-from riva.client.proto import riva_asr_pb2, riva_asr_pb2_grpc
+from riva.client.proto import riva_asr_pb2
 
 from riva_speech.audio.encoding import AudioError
 from riva_speech.audio.stream import decode_all
@@ -30,6 +30,7 @@ from riva_speech.server.memory import Reclaimer
 from riva_speech.server.registry import UnavailableModelError, Wanted
 from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import deadline_of
+from riva_speech.server.state import ASR_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
@@ -53,7 +54,7 @@ class RefusedError(Exception):
         self.sentence = sentence
 
 
-class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ignore[misc]  # generated
+class RecognitionService:
     """Answers recognition requests, once it has been opened with its models."""
 
     def __init__(self, max_requests: int, journal: Journal) -> None:
@@ -77,11 +78,10 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
 
     async def Recognize(  # noqa: N802 - gRPC's name
         self, request: riva_asr_pb2.RecognizeRequest, context: grpc.aio.ServicerContext
-    ) -> riva_asr_pb2.RecognizeResponse | None:
+    ) -> None:
         """Recognise one whole recording."""
         async with _told(context):
-            return await self.recognize("Recognize", request, deadline_of(context))
-        return None
+            await context.write(await self.recognize("Recognize", request, deadline_of(context)))
 
     async def StreamingRecognize(  # noqa: N802 - gRPC's name
         self, requests: Requests, context: grpc.aio.ServicerContext
@@ -126,15 +126,15 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
         self,
         request: riva_asr_pb2.RivaSpeechRecognitionConfigRequest,
         context: grpc.aio.ServicerContext,
-    ) -> riva_asr_pb2.RivaSpeechRecognitionConfigResponse | None:
+    ) -> None:
         """List the models, or the one that is named; an unknown name gives an empty list."""
         wanted = Wanted(request.model_name, language_code="", sample_rate=0)
         async with _told(context):
             registry, _ = self._opened()
             fitting = [one for one in registry.recognizers if wanted.fits(one)]
             configs = [messages.model_config(one) for one in fitting]
-            return riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
-        return None
+            answer = riva_asr_pb2.RivaSpeechRecognitionConfigResponse(model_config=configs)
+            await context.write(answer)
 
     async def _timed(
         self, call: Call, answer: Awaitable[riva_asr_pb2.StreamingRecognizeResponse]
@@ -206,9 +206,38 @@ class RecognitionService(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # ty
             self._journal.end(call)
 
 
+def handler(service: RecognitionService) -> grpc.GenericRpcHandler:
+    """Return what a gRPC server needs to know of the service.
+
+    Where a method has one response, it is the only one of a stream, which is the same to clients:
+    of a method that is registered with one, gRPC sends an empty response before an error.
+    """
+    pb2 = riva_asr_pb2
+    one, several = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+    methods = {
+        method.__name__: make(method, request.FromString, response.SerializeToString)
+        for make, method, request, response in (
+            (one, service.Recognize, pb2.RecognizeRequest, pb2.RecognizeResponse),
+            (
+                several,
+                service.StreamingRecognize,
+                pb2.StreamingRecognizeRequest,
+                pb2.StreamingRecognizeResponse,
+            ),
+            (
+                one,
+                service.GetRivaSpeechRecognitionConfig,
+                pb2.RivaSpeechRecognitionConfigRequest,
+                pb2.RivaSpeechRecognitionConfigResponse,
+            ),
+        )
+    }
+    return grpc.method_handlers_generic_handler(ASR_SERVICE, methods)
+
+
 @asynccontextmanager
 async def _told(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Tell a gRPC client why its request is refused; its method then returns nothing.
+    """Tell a gRPC client why its request is refused; its method then writes nothing.
 
     ``abort`` would do it by an error that holds on to the call, which holds on to the error: so the
     request, a whole recording maybe, would stay until the collector of such circles finds it.
