@@ -72,6 +72,17 @@ def test_the_sample_is_understood(asr: riva.client.ASRService, recognise: Recogn
     assert distance(SAID.split(), recognise(asr, SAMPLE.read_bytes()).split()) <= 2
 
 
+def test_minutes_are_understood(repository: Path) -> None:
+    """A recording of several windows, the longest that there may be, is heard from end to end."""
+    (recognizer,) = [one for one in load_recognizers(repository) if one.config.type == OFFLINE]
+    samples = decode_all(SAMPLE.read_bytes(), DeclaredFormat(), 16000)
+    count = 150 * 16000 // len(samples)
+
+    heard = greedily(recognizer).recognize(np.tile(samples, count)).transcript.split()
+
+    assert distance(SAID.split() * count, heard) <= 2 * count
+
+
 def greedily(recognizer: Recognizer) -> Recognizer:
     """Return a pipeline that searches with the language model, without that search."""
     assert isinstance(recognizer.decoding, FlashlightDecoding)

@@ -126,9 +126,13 @@ class Utterance:
         self._recognizer = recognizer
         self._features = features
         self._samples = samples
-        self._chunk = recognizer.frames(recognizer.config.chunk_size)
-        self._before = recognizer.frames(recognizer.config.left_padding_size)
-        self._after = recognizer.frames(recognizer.config.right_padding_size)
+        config = recognizer.config
+        # Pipelines of older archives may have windows of a step more than the graph takes.
+        longest = config.acoustic.longest_steps * recognizer.stride
+        self._chunk = min(recognizer.frames(config.chunk_size), longest)
+        room = longest - self._chunk
+        self._before = min(recognizer.frames(config.left_padding_size), room)
+        self._after = min(recognizer.frames(config.right_padding_size), room - self._before)
         self._encoded: list[LogProbs] = []
 
     def windows(self) -> Iterator[Features]:

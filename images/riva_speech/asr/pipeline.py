@@ -144,6 +144,14 @@ class AcousticConfig:
         return self.ms_per_timestep // self.features.frame_ms
 
     @property
+    def longest_steps(self) -> int:
+        """How many steps of sound the graph for whole utterances takes.
+
+        Causal convolutions may make a step more than the sound has, which has its position too.
+        """
+        return self.max_steps if self.offline_context is None else self.max_steps - 1
+
+    @property
     def head(self) -> str:
         """What makes tokens of encoder steps: ``ctc``, ``rnnt`` or ``tdt``."""
         if self.transducer is None:
