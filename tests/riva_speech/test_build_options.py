@@ -165,7 +165,7 @@ def test_a_language_model_for_a_transducer_is_refused(head: str, kind: str) -> N
     options = riva_build.parse(["speech_recognition", "out.rmir", "in.riva", f"{option}=lm"])
 
     with pytest.raises(UnsupportedError, match="not in this version") as caught:
-        decoders.configure(options, head)
+        decoders.configure(options, head, "online")
 
     assert option in caught.value.message
     assert "leave the option out" in str(caught.value.hint)

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ from support.nemo import make_pair, nemo_log_probs, nemo_stream
 from support.programs import run, serving, succeed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -479,6 +480,61 @@ def test_pipelines_of_one_archive_share_their_lexicon(beam_repository: Path) -> 
     streaming, offline = load_recognizers(beam_repository)
 
     assert streaming.decoding is offline.decoding
+
+
+@pytest.fixture
+def build_beams(tiny_riva: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """What builds pipelines that search, with further options, into ``beams.rmir``."""
+    (tmp_path / "words.txt").write_text(WORDS)
+    words = f"--decoding_vocab={tmp_path}/words.txt"
+    fixed = (tmp_path / "beams.rmir", tiny_riva, "--decoder_type=flashlight", words)
+    return partial(run, "riva-build", "speech_recognition", *fixed)
+
+
+def test_streams_may_be_searched_otherwise_in_the_same_memory(
+    tmp_path: Path, build_beams: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What is said of streams holds for them alone, and words are in memory once."""
+    built = build_beams(
+        *("--offline", "--streaming=True", "--flashlight_decoder.lm_weight=0.5"),
+        *("--streaming.flashlight_decoder.beam_size=7", "--flashlight_decoder.beam_size=9"),
+        "--streaming.flashlight_decoder.lm_weight=0.25",
+    )
+    assert built.returncode == 0, built.stderr
+    succeed("riva-deploy", tmp_path / "beams.rmir", tmp_path / "models")
+
+    of = {one.config.type: one.decoding for one in load_recognizers(tmp_path / "models")}
+
+    streams, whole = of["online"], of["offline"]
+    assert isinstance(streams, FlashlightDecoding)
+    assert isinstance(whole, FlashlightDecoding)
+    assert (streams.config.beam_size, streams.config.lm_weight) == (7, 0.25)
+    assert (whole.config.beam_size, whole.config.lm_weight) == (9, 0.5)
+    assert streams.lexicon is whole.lexicon
+    assert streams.model is whole.model
+    scores = speech(streams.vocabulary, seed=1, words=3)[:, : streams.vocabulary.blank + 1]
+    assert decode(streams, [scores])[0].text == decode(whole, [scores])[0].text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--offline"], "beam_size is for streams, and none are built"),
+        (["--streaming.flashlight_decoder.beam_size=0"], "beam sizes are 1 to"),
+    ],
+)
+def test_a_search_that_no_stream_can_have_is_refused(
+    tmp_path: Path,
+    build_beams: Callable[..., subprocess.CompletedProcess[str]],
+    options: list[str],
+    said: str,
+) -> None:
+    """One sentence, exit code 2, and nothing is written."""
+    done = build_beams("--streaming.flashlight_decoder.beam_size=7", *options)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "beams.rmir").exists()
 
 
 def test_without_the_library_the_fallback_decodes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,6 @@ class FlashlightDecoding:
                 "--decoder_type=greedy",
             )
         self.vocabulary = vocabulary
-        self.config = config
         self.lexicon = lexicon
         self.speller = speller or Speller(vocabulary)
         self.space = _space(vocabulary) if lexicon else NO_SPACE
@@ -83,9 +83,25 @@ class FlashlightDecoding:
         self.model = _load_model(language_model, units)
         # What each word is worth to the language model, and after them an unknown one.
         self.scores = self._score_words(len(units)) if lexicon else []
-        trie = self.plant(lexicon.entries, self.scores) if lexicon else None
-        self._setting = Setting(self.model, trie, words, config.lm_weight)
+        self._trie = self.plant(lexicon.entries, self.scores) if lexicon else None
+        self._configure(config)
+
+    def _configure(self, config: FlashlightConfig) -> None:
+        words = self.lexicon.words if self.lexicon else None
+        self.config = config
+        self._setting = Setting(self.model, self._trie, words, config.lm_weight)
         self._boosted = lru_cache(_SETTINGS)(self._boost)
+
+    def searching(self, config: FlashlightConfig) -> FlashlightDecoding:
+        """Return what searches the same words and language model otherwise, in the same memory.
+
+        Without a lexicon this does not become one with, nor the other way round.
+        """
+        if config == self.config:
+            return self
+        other = copy(self)
+        FlashlightDecoding._configure(other, config)
+        return other
 
     def start(self, boosts: tuple[Boost, ...] = ()) -> Decoder:
         """Return the decoder of a new stream."""

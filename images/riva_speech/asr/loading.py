@@ -166,8 +166,10 @@ def _decoding(
         )
         return greedy
     files = [version / name for name in (LEXICON_FILE, LANGUAGE_MODEL_FILE)]
-    make = partial(_flashlight, version, vocabulary, chosen.flashlight, speller)
-    return shared.once(files, make, vocabulary, chosen.flashlight)
+    settings = chosen.flashlight
+    make = partial(_flashlight, version, vocabulary, settings, speller)
+    of_words = shared.once(files, make, vocabulary, settings.use_lexicon_free_decoding)
+    return of_words.searching(settings)
 
 
 def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuilder:

@@ -44,7 +44,7 @@ def configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[Pip
     """
     _check(acoustic, options)
     official.check(options, acoustic.head)
-    online = not options.offline if options.streaming is None else options.streaming
+    online = decoders.builds_streams(options)
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
     both = online and options.offline
@@ -174,7 +174,7 @@ def _pipeline(
         acoustic=acoustic,
         chunk_size=chunk_size,
         leading_silence=options.leading_silence,
-        decoder=decoders.configure(options, acoustic.head),
+        decoder=decoders.configure(options, acoustic.head, kind),
         endpointing=_endpointing(options),
         text=text.configure(options),
         vad=vad.configure(options, acoustic.features.sample_rate),

@@ -13,6 +13,7 @@ from riva_speech.asr.decoder_config import (
     DecoderConfig,
     FlashlightConfig,
 )
+from riva_speech.asr.pipeline import ONLINE
 from riva_speech.errors import UnsupportedError, UsageError
 from riva_speech.servicemaker.pipelines.effects import add_refused, exactly, only
 from riva_speech.servicemaker.pipelines.official import BATCH_SIZES
@@ -70,6 +71,7 @@ _HELP = {
     "num_tokenization": "spellings of a boosted word that the lexicon lacks",
     "use_lexicon_free_decoding": "find any sequence of tokens, not only words of a lexicon",
 }
+_OF_STREAMS = "streaming.flashlight_decoder"
 _ALONE = "each stream is decoded by itself"
 
 
@@ -116,6 +118,14 @@ def _add_flashlight(parser: argparse.ArgumentParser, boolean: Callable[[str], bo
             metavar="BOOL" if is_switch else "N",
             help=f"{_HELP[field.name]} (default: %(default)s)",
         )
+        # Both pipelines have the same files, so both have words or neither.
+        if not is_switch:
+            parser.add_argument(
+                f"--{_OF_STREAMS}.{field.name}",
+                type=type(field.default),
+                metavar="N",
+                help="the same for streams (default: that of the option above)",
+            )
     for name in BATCH_SIZES:
         parser.add_argument(
             f"--flashlight_decoder.{name}",
@@ -134,29 +144,52 @@ def _decoder_type(text: str) -> str:
     return text
 
 
-def configure(options: argparse.Namespace, head: str) -> DecoderConfig:
-    """Return the decoder that the options ask for, for a model with this head.
+def configure(options: argparse.Namespace, head: str, kind: str) -> DecoderConfig:
+    """Return the decoder that the options ask for.
+
+    Args:
+        options: As they were read.
+        head: The model's, such as ``ctc``.
+        kind: ``online`` or ``offline``, as the pipeline is.
 
     Raises:
         UsageError: A value that no search can have, or options that do not go together.
         UnsupportedError: A language model for a transducer.
     """
-    kind = options.decoder_type or (DECODERS[0] if head == "ctc" else TRANSDUCER_DECODER)
-    if (kind == TRANSDUCER_DECODER) == (head == "ctc"):
+    chosen = options.decoder_type or (DECODERS[0] if head == "ctc" else TRANSDUCER_DECODER)
+    if (chosen == TRANSDUCER_DECODER) == (head == "ctc"):
         fitting = f"{DECODERS[0]} or flashlight" if head == "ctc" else TRANSDUCER_DECODER
         raise UsageError(
-            f"--decoder_type={kind} does not decode a model with a {head} head",
+            f"--decoder_type={chosen} does not decode a model with a {head} head",
             hint=f"use {fitting}",
         )
     _check(options, head)
+    delay = getattr(options, f"{chosen}_decoder.asr_model_delay")
+    return DecoderConfig(chosen, delay, options.decoder_fallback, _flashlight(options, kind))
+
+
+def _flashlight(options: argparse.Namespace, kind: str) -> FlashlightConfig:
+    """Return how flashlight searches in a pipeline of a kind."""
     names = [field.name for field in fields(FlashlightConfig)]
     values = {name: getattr(options, f"flashlight_decoder.{name}") for name in names}
+    of_streams = {name: getattr(options, f"{_OF_STREAMS}.{name}", None) for name in names}
+    given = {name: value for name, value in of_streams.items() if value is not None}
+    if kind == ONLINE:
+        values |= given
+    elif given and not builds_streams(options):
+        raise UsageError(
+            f"--{_OF_STREAMS}.{next(iter(given))} is for streams, and none are built for",
+            hint="add --streaming=True, or leave the option out",
+        )
     try:
-        flashlight = FlashlightConfig(**values)
+        return FlashlightConfig(**values)
     except ValueError as error:
         raise UsageError(f"--flashlight_decoder: {error}") from error
-    delay = getattr(options, f"{kind}_decoder.asr_model_delay")
-    return DecoderConfig(kind, delay, options.decoder_fallback, flashlight)
+
+
+def builds_streams(options: argparse.Namespace) -> bool:
+    """Return whether the options ask for a pipeline for streams."""
+    return bool(not options.offline if options.streaming is None else options.streaming)
 
 
 def _check(options: argparse.Namespace, head: str) -> None:
