@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import riva.client
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from riva_speech.asr import flashlight, flashlight_decoder
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 PIECES = Vocabulary(("▁a", "▁b", "a", "b"), VocabularyType.SENTENCEPIECE)
 SPELLINGS = {"a": (0,), "b": (1,), "ab": (0, 3), "ba": (1, 2), "bab": (1, 2, 3)}
+# "ba" begins "bab", and is none of these.
+FEW = ("bab", "a")
 LETTERS = Vocabulary((" ", "a", "b"), VocabularyType.CHARACTER)
 MODEL = Bigrams(
     unigrams={"a": -0.6, "b": -0.8, "ab": -1.1, "ba": -0.9, "bab": -1.4},
@@ -306,6 +308,19 @@ def test_a_long_utterance_is_settled_piece_by_piece(
 
     assert pieces.words == whole.words
     np.testing.assert_array_equal(pieces.tokens.steps, whole.tokens.steps)
+
+
+@settings(max_examples=30)
+@given(MATRICES)
+@example(220)
+def test_a_word_keeps_its_tokens_where_a_block_ends(arpa: Path, seed: int) -> None:
+    """A token that ends a block and begins a word is that word's, and so is its time."""
+    scores = random_scores(seed, 300, PIECES.blank + 1)
+
+    (best,) = decode(decoding(PIECES, FlashlightConfig(beam_size=20), arpa, FEW), [scores])
+
+    ids = [best.tokens.ids[word.first : word.last].tolist() for word in best.words]
+    assert ids == [list(SPELLINGS[word.text]) for word in best.words]
 
 
 def test_utterances_of_a_stream_are_decoded_apart(arpa: Path) -> None:

@@ -72,7 +72,7 @@ class FlashlightDecoder:
 
     def best(self) -> Hypothesis:
         """Return the words of the best path so far, as far as they are whole."""
-        return self._read(self._search.get_best_hypothesis(0), is_final=False)
+        return self._read(self._search.get_best_hypothesis(0), without_last=False)
 
     def end(self, count: int = 1) -> list[Hypothesis]:
         """End the utterance; return at most ``count`` readings, the best first."""
@@ -81,7 +81,7 @@ class FlashlightDecoder:
         self._search.decode_end()
         found: dict[str, Hypothesis] = {}
         for result in self._search.get_all_final_hypothesis():
-            hypothesis = self._read(result, is_final=True)
+            hypothesis = self._read(result, without_last=True)
             found.setdefault(hypothesis.text, hypothesis)
             if len(found) >= count:
                 break
@@ -93,6 +93,8 @@ class FlashlightDecoder:
         self._search.decode_begin()
         self._committed = Hypothesis(Tokens.none(), ())
         self._rows = np.zeros((0, self._blank + 1), np.float32)
+        # Where a path has the first of these steps: behind the state that it begins with.
+        self._first = 1
         self._before = self._blank
         if self._space != NO_SPACE:
             row = np.full((1, self._blank + 1), NEVER, np.float32)
@@ -115,26 +117,30 @@ class FlashlightDecoder:
     def _commit(self) -> None:
         """Settle the words that lie far enough back, and forget what led to them."""
         result = self._search.get_best_hypothesis(_BLOCK_STEPS // 2)
-        self._committed = self._read(result, is_final=False)
-        settled = len(result.tokens) - 1
+        # The last step is the first behind a word, and may begin another: it is read again, for
+        # paths begin with it from now on.
+        self._committed = self._read(result, without_last=True)
+        settled = len(result.tokens) - 1 - self._first
         self._search.prune(_BLOCK_STEPS // 2)
-        self._before = int(result.tokens[-1]) if settled else self._before
-        self._rows = self._rows[settled:]
+        if settled >= 0:
+            self._before = int(result.tokens[-2]) if settled else self._before
+            self._rows = self._rows[settled:]
+            self._first = 0
 
-    def _read(self, result: Any, *, is_final: bool) -> Hypothesis:  # noqa: ANN401 - no types
+    def _read(self, result: Any, *, without_last: bool) -> Hypothesis:  # noqa: ANN401 - no types
         """Turn a path, one token a step, into words behind those that are settled.
 
-        A path begins with the state before its first step; a final one ends with one after its
-        last.
+        The path of an utterance that has ended is to be read without its last state, which stands
+        for the end.
         """
-        last = -1 if is_final else None
-        path = np.array(result.tokens[1:last], np.int64)
+        steps = slice(self._first, -1 if without_last else None)
+        path = np.array(result.tokens[steps], np.int64)
         previous = np.concatenate([[self._before], path[:-1]])[: len(path)]
         begins = (path != previous) & (path < self._blank)
         if self._setting.words is None:
             tokens = self._committed.tokens + self._tokens(path, np.flatnonzero(begins))
             return Hypothesis(tokens, tuple(self._vocabulary.words(tokens.ids.tolist())))
-        labels = np.array(result.words[1:last], np.int64)
+        labels = np.array(result.words[steps], np.int64)
         ends = np.flatnonzero(labels >= 0)
         spoken = np.flatnonzero(begins & (path != self._space))
         at = spoken[: np.searchsorted(spoken, ends[-1], side="right")] if len(ends) else spoken[:0]
