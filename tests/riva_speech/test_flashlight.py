@@ -22,6 +22,7 @@ from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.peaks import Peaks
+from riva_speech.asr.pipeline import PipelineConfig
 from riva_speech.asr.streaming import StreamingRecognizer
 from riva_speech.audio.stream import DeclaredFormat, decode_all
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
@@ -275,6 +276,68 @@ def test_a_language_model_decides_what_sounds_alike(arpa: Path) -> None:
     ]
 
     assert texts == ["bb", "ba"]
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+def test_an_unknown_word_does_not_take_the_rest_along(vocabulary: Vocabulary) -> None:
+    """A search that may leave a word hears those behind it, and writes what it left as spelt."""
+    said = ["a", "ba", *["a"] * 400]
+    path = [one for word in said for token in spell(vocabulary, word) for one in (token, -1)]
+    # Missing what is said lies outside the beam, and nothing else may be heard.
+    scores = np.full((len(path), vocabulary.blank + 1), -60, np.float32)
+    scores[:, vocabulary.blank] = -6
+    scores[np.arange(len(path)), path] = 0
+    narrow = FlashlightConfig(beam_threshold=5.0)
+
+    (stuck,) = decode(decoding(vocabulary, narrow, words=FEW), [scores])
+    (freed,) = decode(decoding(vocabulary, replace(narrow, unk_score=-3.0), words=FEW), [scores])
+
+    assert stuck.text.split() == ["a"]
+    assert freed.text.split() == said
+    (greedy,) = decode(GreedyDecoding(vocabulary), [scores])
+    times = [[one.tokens.steps[word.first] for word in one.words] for one in (freed, greedy)]
+    assert times[0] == times[1]
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+@settings(max_examples=30)
+@given(
+    MATRICES,
+    st.lists(st.integers(0, 300), max_size=6),
+    st.sampled_from([-np.inf, -100.0, -3.0, 0.0, 100.0]),
+)
+def test_unknown_words_are_spelt_by_their_tokens(
+    arpa: Path, vocabulary: Vocabulary, seed: int, cuts: list[int], score: float
+) -> None:
+    """Each word is of the lexicon or what its tokens say, and grouping changes nothing."""
+    scores = random_scores(seed, 300, vocabulary.blank + 1)
+    way = decoding(vocabulary, FlashlightConfig(beam_size=20, unk_score=score), arpa, FEW)
+
+    whole = decode(way, [scores], 3)
+    parts = decode(way, np.split(scores, sorted(cuts)), 3)
+
+    assert [one.words for one in parts] == [one.words for one in whole]
+    for one in whole:
+        for word in one.words:
+            ids = one.tokens.ids[word.first : word.last].tolist()
+            assert [spelt.text for spelt in vocabulary.words(ids)] == [word.text]
+
+
+@given(MATRICES)
+def test_by_default_there_are_words_of_the_lexicon_only(arpa: Path, seed: int) -> None:
+    """Whatever is said, nothing else is written: in archives of before the option, too."""
+    scores = random_scores(seed, 60, PIECES.blank + 1)
+
+    found = decode(decoding(PIECES, FlashlightConfig(), arpa, FEW), [scores], 4)
+
+    assert {word.text for one in found for word in one.words} <= set(FEW)
+
+
+@pytest.mark.parametrize("score", [-101.0, 101.0, 1e300, float("nan"), float("inf")])
+def test_an_unknown_word_has_a_bounded_score(score: float) -> None:
+    """What would always or never be heard is refused; minus infinity is how to say never."""
+    with pytest.raises(ValueError, match="unk_score"):
+        replace(WIDE, unk_score=score)
 
 
 def test_clear_words_appear_as_they_end_and_stay(arpa: Path) -> None:
@@ -531,11 +594,33 @@ def test_streams_may_be_searched_otherwise_in_the_same_memory(
     assert decode(streams, [scores])[0].text == decode(whole, [scores])[0].text
 
 
+def test_whole_utterances_alone_may_have_unknown_words(
+    tmp_path: Path, build_beams: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Both a number and minus infinity come through the archive; what is neither is damage."""
+    built = build_beams(
+        *("--offline", "--streaming=True", "--flashlight_decoder.unk_score=-3"),
+        "--streaming.flashlight_decoder.unk_score=-inf",
+    )
+    assert built.returncode == 0, built.stderr
+    succeed("riva-deploy", tmp_path / "beams.rmir", tmp_path / "models")
+
+    loaded = load_recognizers(tmp_path / "models")
+
+    scores = {one.config.type: one.config.decoder.flashlight.unk_score for one in loaded}
+    assert scores == {"online": -np.inf, "offline": -3.0}
+    values = loaded[0].config.to_mapping()
+    values["decoder"]["flashlight"]["unk_score"] = float("nan")
+    with pytest.raises(DamagedArchiveError, match="unk_score"):
+        PipelineConfig.from_mapping(values)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--offline"], "beam_size is for streams, and none are built"),
         (["--streaming.flashlight_decoder.beam_size=0"], "beam sizes are 1 to"),
+        (["--flashlight_decoder.unk_score=inf"], "unk_score is -100 to 100, or -inf"),
     ],
 )
 def test_a_search_that_no_stream_can_have_is_refused(

@@ -167,6 +167,20 @@ def test_a_boosted_word_need_not_be_in_the_lexicon(arpa: Path, weight: float, co
     assert "bba" not in heard(decoding, scores, Boost("bba", -8.0))[0]
 
 
+def test_an_unknown_word_is_none_of_the_boosted_ones(arpa: Path, weight: float) -> None:
+    """Both kinds of word that the lexicon lacks are heard in one utterance, each as itself."""
+    config = FlashlightConfig(lm_weight=weight, unk_score=-1.0)
+    decoding = FlashlightDecoding(PIECES, config, Lexicon((("a", (0,)), ("BAB", (1, 2, 3)))), arpa)
+    scores = unclear(
+        PIECES,
+        *({"▁b": 0.9}, {"a": 0.9}, {"": 0.9}, {"▁a": 0.9}, {"": 0.9}),
+        *({"▁b": 0.9}, {"b": 0.9}, {"": 0.9}, {"▁b": 0.9}, {"a": 0.9}, {"b": 0.9}, {"": 1.0}),
+    )
+
+    assert heard(decoding, scores, Boost("Bb", 3.0)) == ["ba a Bb BAB"]
+    assert "Bb" not in heard(decoding, scores)[0]
+
+
 def test_a_phrase_is_boosted_in_its_order_only(arpa: Path) -> None:
     """The words of a phrase count one behind the other, and not each by itself."""
     config = FlashlightConfig(lm_weight=0.0, word_insertion_score=0.0)

@@ -13,6 +13,8 @@ _WIDEST_BEAM = 4096
 _MOST_SPELLINGS = 100
 # In nats; beyond, a search would hear nothing but blanks, or none.
 _LARGEST_PENALTY = 20.0
+# As above; beyond, an unknown word would be what a search hears always, or never.
+_LARGEST_UNKNOWN = 100.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class FlashlightConfig:
     ``beam_size`` paths within ``beam_threshold`` of the best, and tries ``beam_size_token`` tokens
     for each. Blanks are ``blank_penalty`` nats less likely than the model says (icefall's name, not
     Riva's). A boosted word that the lexicon lacks is spelt in ``num_tokenization`` ways.
+
+    ``unk_score`` (flashlight's name, not Riva's) is added where a path leaves a word of the lexicon
+    before its end: what it has spelt is an unknown word. At minus infinity no path may.
     """
 
     lm_weight: float = 0.8
@@ -34,6 +39,7 @@ class FlashlightConfig:
     blank_penalty: float = 0.0
     use_lexicon_free_decoding: bool = False
     num_tokenization: int = 1
+    unk_score: float = -math.inf
 
     def __post_init__(self) -> None:
         """Refuse, with a ValueError, what no search can have."""
@@ -47,6 +53,9 @@ class FlashlightConfig:
             raise ValueError("beam_threshold is greater than 0")
         if not abs(self.blank_penalty) <= _LARGEST_PENALTY:
             raise ValueError(f"blank_penalty is -{_LARGEST_PENALTY:g} to {_LARGEST_PENALTY:g}")
+        if not (self.unk_score == -math.inf or abs(self.unk_score) <= _LARGEST_UNKNOWN):
+            bounds = f"-{_LARGEST_UNKNOWN:g} to {_LARGEST_UNKNOWN:g}"
+            raise ValueError(f"unk_score is {bounds}, or -inf")
         if not all(map(math.isfinite, (self.lm_weight, self.word_insertion_score))):
             raise ValueError("weights are finite")
 

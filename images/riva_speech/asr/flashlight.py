@@ -135,9 +135,12 @@ class FlashlightDecoding:
             search = decoder.LexiconFreeDecoder(free, setting.model, blank + 1, blank, [])
             return FlashlightDecoder(search, self.vocabulary, self.space, setting)
         options = decoder.LexiconDecoderOptions(
-            word_score=config.word_insertion_score, unk_score=-np.inf, **shared
+            word_score=config.word_insertion_score, unk_score=config.unk_score, **shared
         )
-        of_words: tuple[Any, ...] = (blank + 1, blank, -1, [], False)
+        # The unknown word follows all others: to KenLM those of the lexicon, and to a model with
+        # phrases also the words that they add.
+        unknown = len(setting.words or ())
+        of_words: tuple[Any, ...] = (blank + 1, blank, unknown, [], False)
         search = decoder.LexiconDecoder(options, setting.trie, setting.model, *of_words)
         return FlashlightDecoder(search, self.vocabulary, self.space, setting)
 

@@ -32,7 +32,8 @@ class Setting:
     """What a search looks things up in: plain for all streams, or with the phrases of some.
 
     ``model`` is the language model, and ``weight`` its weight; ``words`` are those of the ``trie``
-    by number, and neither is there without a lexicon.
+    by number, and neither is there without a lexicon. The number behind them is that of an unknown
+    word.
     """
 
     model: Any
@@ -144,21 +145,30 @@ class FlashlightDecoder:
         ends = np.flatnonzero(labels >= 0)
         spoken = np.flatnonzero(begins & (path != self._space))
         at = spoken[: np.searchsorted(spoken, ends[-1], side="right")] if len(ends) else spoken[:0]
-        return self._join(self._tokens(path, at), list(self._words(at, ends, labels[ends])))
+        tokens = self._tokens(path, at)
+        lasts = np.searchsorted(at, ends, side="right")
+        words = self._words(tokens.ids.tolist(), lasts.tolist(), labels[ends].tolist())
+        return self._join(tokens, list(words))
 
     def _tokens(self, path: NDArray[np.int64], at: NDArray[np.int64]) -> Tokens:
         first_step = self._steps - len(self._rows)
         return Tokens(path[at], at + first_step, np.exp(self._rows[at, path[at]]))
 
-    def _words(
-        self, at: NDArray[np.int64], ends: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> Iterator[Word]:
-        """Return the words of the lexicon; each ends where its label stands."""
-        assert self._setting.words is not None
+    def _words(self, ids: list[int], lasts: list[int], labels: list[int]) -> Iterator[Word]:
+        """Return the words of tokens, of which each label's end before one of ``lasts``.
+
+        Those of the lexicon are written as it says, and unknown ones as they are spelt; one that is
+        but a mark of a beginning is none.
+        """
+        words = self._setting.words
+        assert words is not None
         first = 0
-        for label, last in zip(labels, np.searchsorted(at, ends, side="right"), strict=True):
-            yield Word(self._setting.words[label], first, int(last))
-            first = int(last)
+        for label, last in zip(labels, lasts, strict=True):
+            if label < len(words):
+                yield Word(words[label], first, last)
+            else:
+                yield from self._vocabulary.words(ids[first:last], first)
+            first = last
 
     def _join(self, tokens: Tokens, words: list[Word]) -> Hypothesis:
         before = len(self._committed.tokens)

@@ -68,6 +68,8 @@ _HELP = {
     "beam_size_token": "tokens tried for each path",
     "beam_threshold": "paths this much worse than the best are dropped",
     "blank_penalty": "nats by which blanks are less likely, where too few words are found",
+    "unk_score": "added for a word that the lexicon lacks, which is written as far as its tokens "
+    "begin one of it; -inf writes none",
     "num_tokenization": "spellings of a boosted word that the lexicon lacks",
     "use_lexicon_free_decoding": "find any sequence of tokens, not only words of a lexicon",
 }
