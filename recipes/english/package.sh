@@ -20,11 +20,15 @@ trap 'rm -rf "$work"' EXIT
 nemo2riva "$checkpoint" --out "$work/english.riva" --offline-context 280 139
 riva-build speech_recognition --force "$archive" "$work/english.riva" \
     --name=english-en-US-asr --language_code=en-US --offline --streaming=True --chunk_size=0.56 \
-    --trailing_silence=0.3 --nn.weights=int8 --decoder_type=flashlight --decoder_fallback=greedy \
-    --decoding_vocab="$language/words.txt" \
+    --leading_silence=0.48 --trailing_silence=0.3 --nn.weights=int8 --decoder_type=flashlight \
+    --decoder_fallback=greedy --decoding_vocab="$language/words.txt" \
     --decoding_language_model_binary="$language/model.bin" --flashlight_decoder.lm_weight=0.85 \
-    --flashlight_decoder.word_insertion_score=0.4 --flashlight_decoder.beam_size=256 \
-    --flashlight_decoder.beam_size_token=8 --flashlight_decoder.beam_threshold=12 "$@"
+    --flashlight_decoder.word_insertion_score=0.2 --flashlight_decoder.blank_penalty=0.3 \
+    --flashlight_decoder.beam_size=256 --flashlight_decoder.beam_size_token=8 \
+    --flashlight_decoder.beam_threshold=12 --flashlight_decoder.unk_score=-3 \
+    --streaming.flashlight_decoder.lm_weight=1.05 \
+    --streaming.flashlight_decoder.word_insertion_score=0.6 \
+    --streaming.flashlight_decoder.blank_penalty=0.6 --streaming.flashlight_decoder.beam_size=128 "$@"
 python - "$archive" "$artifacts/catalog.json" <<'PYTHON'
 import hashlib, json, pathlib, sys
 
