@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SIGNALLED = 128
 KILLED = SIGNALLED + signal.SIGKILL
 _LOOKS, _PAUSE = 5, 0.1
+# How many seconds after a container's end a busy engine may tell that it was asked for.
+_ASKED_WITHIN = 2.0
 STORE, ROLE = f"{plan.LABEL}.store", f"{plan.LABEL}.role"
 _NOTES = ("uri", "generation", "spec")
 
@@ -68,8 +70,7 @@ def _was_told_to_kill(engine: Engine, container: Container) -> bool:
     began, ended = posix(container.started_at), posix(container.finished_at)
     if began is None or ended is None:
         return False
-    # The engine tells that it has killed afterwards, and has been looked at for as long as this.
-    return engine.was_told_to_kill(container.id, began, ended + _LOOKS * _PAUSE)
+    return engine.was_told_to_kill(container.id, began, ended + _ASKED_WITHIN)
 
 
 def ending(container: Container | None, lines: Sequence[str], who: str) -> Exit:

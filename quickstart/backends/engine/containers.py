@@ -107,7 +107,8 @@ class Containers(Images):
     def was_told_to_kill(self, container: str, since: float, until: float) -> bool:
         """Return whether somebody asked the engine to kill a container between two POSIX times.
 
-        The engine's clock counts, and it remembers its last 256 events.
+        The engine's clock counts, and it remembers its last 256 events. An end that is yet to come
+        is waited for.
         """
         wanted = {"container": container, "event": "kill"}
         with self.doing(f"ask what happened to the container {container}"):
