@@ -313,23 +313,24 @@ class Batcher(Generic[_Item, _Answer]):
         which stays, if nobody takes the error out, until the collector finds it.
         """
         items = [entry.item for entry in batch]
+        alone: list[list[_Entry[_Item, _Answer]]] = []
         began = time.monotonic()
         try:
             answers = self._answers(items)
         except Exception as error:  # noqa: BLE001 - told to those who wait
             if len(batch) == 1 or isinstance(error, UnavailableError):
                 self._fail(batch, error)
-                batch.clear()
+            else:
+                alone = [[entry] for entry in batch]
         else:
             self._count(batch, began)
             for entry, answer in zip(batch, answers, strict=True):
                 entry.future.set_result(answer)
             self._tell_ended([entry.future for entry in batch])
-            batch.clear()
-        # Each by itself, after an error that is forgotten: it would be the others' context.
-        for place in range(len(batch)):
-            self._compute(batch[place : place + 1])
         batch.clear()
+        # Each by itself, after an error that is forgotten: it would be the others' context.
+        for one in alone:
+            self._compute(one)
 
     def _answers(self, items: Sequence[_Item]) -> list[_Answer]:
         answers = list(self._run(items))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.ctc import Decoding
+    from riva_speech.asr.loading import Recognizer
 
     LogProbs = NDArray[np.float32]
 
@@ -569,21 +570,32 @@ def build_beams(tiny_riva: Path, tmp_path: Path) -> Callable[..., subprocess.Com
     return partial(run, "riva-build", "speech_recognition", *fixed)
 
 
-def test_streams_may_be_searched_otherwise_in_the_same_memory(
+@pytest.fixture
+def load_both(
     tmp_path: Path, build_beams: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., dict[str, Recognizer]]:
+    """What builds and deploys pipelines of both kinds with further options, and loads them."""
+
+    def load(*options: str) -> dict[str, Recognizer]:
+        built = build_beams("--offline", "--streaming=True", *options)
+        assert built.returncode == 0, built.stderr
+        succeed("riva-deploy", tmp_path / "beams.rmir", tmp_path / "models")
+        return {one.config.type: one for one in load_recognizers(tmp_path / "models")}
+
+    return load
+
+
+def test_streams_may_be_searched_otherwise_in_the_same_memory(
+    load_both: Callable[..., dict[str, Recognizer]],
 ) -> None:
     """What is said of streams holds for them alone, and words are in memory once."""
-    built = build_beams(
-        *("--offline", "--streaming=True", "--flashlight_decoder.lm_weight=0.5"),
-        *("--streaming.flashlight_decoder.beam_size=7", "--flashlight_decoder.beam_size=9"),
+    of = load_both(
+        *("--flashlight_decoder.lm_weight=0.5", "--flashlight_decoder.beam_size=9"),
+        "--streaming.flashlight_decoder.beam_size=7",
         "--streaming.flashlight_decoder.lm_weight=0.25",
     )
-    assert built.returncode == 0, built.stderr
-    succeed("riva-deploy", tmp_path / "beams.rmir", tmp_path / "models")
 
-    of = {one.config.type: one.decoding for one in load_recognizers(tmp_path / "models")}
-
-    streams, whole = of["online"], of["offline"]
+    streams, whole = of["online"].decoding, of["offline"].decoding
     assert isinstance(streams, FlashlightDecoding)
     assert isinstance(whole, FlashlightDecoding)
     assert (streams.config.beam_size, streams.config.lm_weight) == (7, 0.25)
@@ -595,21 +607,16 @@ def test_streams_may_be_searched_otherwise_in_the_same_memory(
 
 
 def test_whole_utterances_alone_may_have_unknown_words(
-    tmp_path: Path, build_beams: Callable[..., subprocess.CompletedProcess[str]]
+    load_both: Callable[..., dict[str, Recognizer]],
 ) -> None:
     """Both a number and minus infinity come through the archive; what is neither is damage."""
-    built = build_beams(
-        *("--offline", "--streaming=True", "--flashlight_decoder.unk_score=-3"),
-        "--streaming.flashlight_decoder.unk_score=-inf",
+    loaded = load_both(
+        "--flashlight_decoder.unk_score=-3", "--streaming.flashlight_decoder.unk_score=-inf"
     )
-    assert built.returncode == 0, built.stderr
-    succeed("riva-deploy", tmp_path / "beams.rmir", tmp_path / "models")
 
-    loaded = load_recognizers(tmp_path / "models")
-
-    scores = {one.config.type: one.config.decoder.flashlight.unk_score for one in loaded}
+    scores = {kind: one.config.decoder.flashlight.unk_score for kind, one in loaded.items()}
     assert scores == {"online": -np.inf, "offline": -3.0}
-    values = loaded[0].config.to_mapping()
+    values = loaded["online"].config.to_mapping()
     values["decoder"]["flashlight"]["unk_score"] = float("nan")
     with pytest.raises(DamagedArchiveError, match="unk_score"):
         PipelineConfig.from_mapping(values)

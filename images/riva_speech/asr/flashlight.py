@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -83,13 +84,13 @@ class FlashlightDecoding:
         self.model = _load_model(language_model, units)
         # What each word is worth to the language model, and after them an unknown one.
         self.scores = self._score_words(len(units)) if lexicon else []
-        self._trie = self.plant(lexicon.entries, self.scores) if lexicon else None
+        trie = self.plant(lexicon.entries, self.scores) if lexicon else None
+        self._setting = Setting(self.model, trie, words, config.lm_weight)
         self._configure(config)
 
     def _configure(self, config: FlashlightConfig) -> None:
-        words = self.lexicon.words if self.lexicon else None
         self.config = config
-        self._setting = Setting(self.model, self._trie, words, config.lm_weight)
+        self._setting = replace(self._setting, weight=config.lm_weight)
         self._boosted = lru_cache(_SETTINGS)(self._boost)
 
     def searching(self, config: FlashlightConfig) -> FlashlightDecoding:

@@ -177,18 +177,16 @@ def _results(config: PipelineConfig, writer: Writer, lag: int = 0) -> ResultBuil
 
     Steps of buffered streams lag behind what was heard, and all do behind leading silence.
     """
-    stride = config.acoustic.ms_per_timestep
-    silence = round(1000 * config.leading_silence / stride)
-    delay = config.decoder.asr_model_delay - lag - silence
+    acoustic = config.acoustic
+    delay = config.decoder.asr_model_delay - lag - acoustic.steps(config.leading_silence)
+    stride = acoustic.ms_per_timestep
     return ResultBuilder(stride, delay, writer, writer.is_quick, writer.classes)
 
 
 def _buffer(config: PipelineConfig) -> BufferConfig:
     acoustic = config.acoustic
-    chunk, left, right = (
-        round(1000 * seconds / acoustic.ms_per_timestep)
-        for seconds in (config.chunk_size, config.left_padding_size, config.right_padding_size)
-    )
+    seconds = (config.chunk_size, config.left_padding_size, config.right_padding_size)
+    chunk, left, right = map(acoustic.steps, seconds)
     return BufferConfig(
         chunk, left, right, acoustic.stride, acoustic.ms_per_timestep, acoustic.features.n_mels
     )

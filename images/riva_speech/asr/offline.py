@@ -111,8 +111,7 @@ class OfflineRecognizer:
 
     def frames(self, seconds: float) -> int:
         """Return a duration as feature frames, rounded to whole encoder steps."""
-        steps = round(1000 * seconds / self.config.acoustic.ms_per_timestep)
-        return steps * self.stride
+        return self.config.acoustic.steps(seconds) * self.stride
 
 
 class Utterance:
@@ -127,7 +126,7 @@ class Utterance:
         self._features = features
         self._samples = samples
         config = recognizer.config
-        # Pipelines of older archives may have windows of a step more than the graph takes.
+        # Windows may be as long as the positions reach, which is a step more than the graph takes.
         longest = config.acoustic.longest_steps * recognizer.stride
         self._chunk = min(recognizer.frames(config.chunk_size), longest)
         room = longest - self._chunk

@@ -143,6 +143,10 @@ class AcousticConfig:
         """Feature frames an encoder step."""
         return self.ms_per_timestep // self.features.frame_ms
 
+    def steps(self, seconds: float) -> int:
+        """Return a duration in encoder steps, rounded to whole ones."""
+        return round(1000 * seconds / self.ms_per_timestep)
+
     @property
     def longest_steps(self) -> int:
         """How many steps of sound the graph for whole utterances takes.

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from riva.client.proto import riva_asr_pb2
 
 from riva_speech.server.http_messages import Answer, Head, json_answer, written
-from riva_speech.server.realtime_session import new_session, streaming_config, updated
+from riva_speech.server.realtime_session import SHOWN, new_session, streaming_config, updated
 from riva_speech.server.recognition import RefusedError
 from riva_speech.server.requests import RequestError, ends_utterance
 from riva_speech.server.session_keys import CHALLENGE, SUBPROTOCOL, SessionKeys
@@ -36,7 +36,6 @@ SOCKET_PATH = "/v1/realtime"
 _INTENT = "transcription"
 _METHOD = "Realtime"
 _ITEM = "conversation.item.input_audio_transcription"
-_SHOWN = 200
 # Bytes of one event, which is read on the loop that all others are answered on: more than a minute
 # of audio, and a tenth of a second at worst.
 _LARGEST_EVENT = 4 << 20
@@ -140,7 +139,7 @@ class _Dialogue:
                 if self._is_done:
                     return
             else:
-                raise RequestError(f"Error: event {str(name)[:_SHOWN]!r} is not known.")
+                raise RequestError(f"Error: event {str(name)[:SHOWN]!r} is not known.")
 
     async def _update(self, event: dict[str, Any], *, is_too_late: bool) -> None:
         if is_too_late:

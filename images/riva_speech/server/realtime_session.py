@@ -12,7 +12,8 @@ from riva.client.proto import riva_asr_pb2
 from riva_speech.server.requests import RequestError
 
 _MIN_CHUNK_SECONDS = 0.08
-_SHOWN = 200
+# Characters of what a client sent, in an error that names it.
+SHOWN = 200
 _PCM = "pcm16"
 _FORMATS = ("none", _PCM)
 # Characters that a session may have, once it is written down: more than 10,000 phrases take.
@@ -77,7 +78,7 @@ def streaming_config(session: dict[str, Any]) -> riva_asr_pb2.StreamingRecogniti
     try:
         json_format.ParseDict(config, sent.config)
     except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise RequestError(f"Error: the session cannot be: {str(error)[:_SHOWN]}") from None
+        raise RequestError(f"Error: the session cannot be: {str(error)[:SHOWN]}") from None
     return sent
 
 
@@ -99,7 +100,7 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if isinstance(merged.get(key), dict):
             if not isinstance(value, dict):
-                raise RequestError(f"Error: the session's {key[:_SHOWN]} is not an object.")
+                raise RequestError(f"Error: the session's {key[:SHOWN]} is not an object.")
             merged[key] = {**merged[key], **value}
         elif value is not None:
             merged[key] = value

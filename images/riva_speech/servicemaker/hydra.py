@@ -23,8 +23,8 @@ _PIPELINES = {"asr": "speech_recognition", "tts": "speech_synthesis"}
 _OPTIONS = {"streaming": [], "offline": ["--offline"]}
 _RENAMED = {"decoder": "decoder_type"}
 # What a checkpoint's conversion may be told; one of them takes two numbers, as nemo2riva's option.
-_CONVERSION = ("format", "onnx_opset", "max_dim", "decoder", "offline_context")
 _PAIR = "offline_context"
+_CONVERSION = ("format", "onnx_opset", "max_dim", "decoder", _PAIR)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,11 @@ def configure(acoustic: AcousticConfig, options: argparse.Namespace) -> list[Pip
     """
     _check(acoustic, options)
     official.check(options, acoustic.head)
-    online = decoders.builds_streams(options)
+    online = not options.offline if options.streaming is None else options.streaming
     if not (online or options.offline):
         raise UsageError("--streaming=False leaves nothing to build", hint="add --offline")
+    if not online:
+        decoders.refuse_of_streams(options)
     both = online and options.offline
     chunks = _chunk_sizes(acoustic, options.chunk_size) if both else _either(options.chunk_size)
     pipelines = []

@@ -174,24 +174,32 @@ def _flashlight(options: argparse.Namespace, kind: str) -> FlashlightConfig:
     """Return how flashlight searches in a pipeline of a kind."""
     names = [field.name for field in fields(FlashlightConfig)]
     values = {name: getattr(options, f"flashlight_decoder.{name}") for name in names}
-    of_streams = {name: getattr(options, f"{_OF_STREAMS}.{name}", None) for name in names}
-    given = {name: value for name, value in of_streams.items() if value is not None}
     if kind == ONLINE:
-        values |= given
-    elif given and not builds_streams(options):
-        raise UsageError(
-            f"--{_OF_STREAMS}.{next(iter(given))} is for streams, and none are built for",
-            hint="add --streaming=True, or leave the option out",
-        )
+        values |= _of_streams(options)
     try:
         return FlashlightConfig(**values)
     except ValueError as error:
         raise UsageError(f"--flashlight_decoder: {error}") from error
 
 
-def builds_streams(options: argparse.Namespace) -> bool:
-    """Return whether the options ask for a pipeline for streams."""
-    return bool(not options.offline if options.streaming is None else options.streaming)
+def refuse_of_streams(options: argparse.Namespace) -> None:
+    """Refuse what is said of streams alone, where none are built for.
+
+    Raises:
+        UsageError: An option says something of them.
+    """
+    for name in _of_streams(options):
+        raise UsageError(
+            f"--{_OF_STREAMS}.{name} is for streams, and none are built for",
+            hint="add --streaming=True, or leave the option out",
+        )
+
+
+def _of_streams(options: argparse.Namespace) -> dict[str, float]:
+    """Return what is said of flashlight's search in streams alone."""
+    names = [field.name for field in fields(FlashlightConfig)]
+    values = {name: getattr(options, f"{_OF_STREAMS}.{name}", None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check(options: argparse.Namespace, head: str) -> None:
