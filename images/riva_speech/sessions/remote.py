@@ -5,7 +5,6 @@ The repository folder here says what the models are; Triton must serve the same 
 
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswerError
 from functools import partial
@@ -18,9 +17,10 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from riva_speech import repository
 from riva_speech.batching import UnavailableError
 from riva_speech.errors import NotReadyError, SpeechError, UnsupportedError
+from riva_speech.sessions.parts import in_parts, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -113,24 +113,12 @@ class RemoteSession:
             UnavailableError: Triton is away.
             SpeechError: Triton cannot run it.
         """
-        answers = [self._ask(part) for part in self._parts(inputs)]
-        results = [self._result(answer) for answer in answers]
-        return {
-            tensor.name: _joined([self._from_triton(tensor, one) for one in results])
-            for tensor in self._config.outputs
-        }
+        parts = in_parts(inputs, self._config.max_batch_size)
+        answers = [self._ask(part) for part in parts]
+        return joined([self._outputs_of(self._result(answer)) for answer in answers])
 
-    def _parts(self, inputs: Tensors) -> Sequence[Tensors]:
-        """Cut a batch into pieces of the size that Triton takes; 0 is no batch, and stays whole."""
-        size = self._config.max_batch_size
-        total = len(next(iter(inputs.values())))
-        if not size or total <= size:
-            return [inputs]
-        cuts = [*range(0, total, size), total]
-        return [
-            {name: values[begin:end] for name, values in inputs.items()}
-            for begin, end in itertools.pairwise(cuts)
-        ]
+    def _outputs_of(self, result: Any) -> Tensors:  # noqa: ANN401 - as above
+        return {one.name: self._from_triton(one, result) for one in self._config.outputs}
 
     def _ask(self, inputs: Tensors) -> Future[Any]:
         """Send a request; its future has Triton's answer or its error."""
@@ -175,7 +163,3 @@ class RemoteSession:
     def _from_triton(tensor: Tensor, result: Any) -> NDArray[Any]:  # noqa: ANN401 - as above
         values: NDArray[Any] = result.as_numpy(tensor.name)
         return values[..., 0] if tensor.per_entry else values
-
-
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -9,6 +9,7 @@ import triton_python_backend_utils as pb_utils
 
 from riva_speech import repository
 from riva_speech.errors import SpeechError
+from riva_speech.sessions.parts import in_parts, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,15 +34,8 @@ class TritonSession:
         Raises:
             SpeechError: Triton cannot run it.
         """
-        most = self._config.max_batch_size
-        entries = len(next(iter(inputs.values())))
-        if not most or entries <= most:
-            return self._run(inputs)
-        parts = [
-            self._run({name: value[begin : begin + most] for name, value in inputs.items()})
-            for begin in range(0, entries, most)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts = in_parts(inputs, self._config.max_batch_size)
+        return joined([self._run(part) for part in parts])
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         request = pb_utils.InferenceRequest(
