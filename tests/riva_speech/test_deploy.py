@@ -348,27 +348,16 @@ def test_an_engine_of_another_version_is_refused(engines: Path) -> None:
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(
-    ("capability", "said"),
-    [
-        ("12.0", r"for compute_capability 8\.9, and here it is 12\.0"),
-        ("8.9", "does not run engines itself"),
-    ],
-)
 def test_an_engine_for_another_gpu_is_refused(
-    engines: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capability: str,
-    said: str,
+    engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the driver's program says of the GPU must be what the engine was built for."""
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho {capability}\n")
+    program.write_text("#!/bin/sh\necho 12.0\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    with pytest.raises(UnsupportedError, match=said):
+    with pytest.raises(UnsupportedError, match=r"capability 8\.9, and here it is 12\.0"):
         load_recognizers(engines)
 
 

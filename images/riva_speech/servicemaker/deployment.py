@@ -16,6 +16,7 @@ from riva_speech.servicemaker.pipelines import layout, writing
 from riva_speech.servicemaker.staged import StagedModel
 from riva_speech.servicemaker.targets import FP16, FP32, INT8, Target
 from riva_speech.servicemaker.verification import Recording
+from riva_speech.sessions.engine import why_not_here
 from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import open_session
 
@@ -58,6 +59,7 @@ class Deployment:
         self._staging = folder / staging.MODELS
         batch = batches.of_engine(layout.options_of(rmir))
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
+        self._runs = not (self._builder and why_not_here(target.compute_capability))
         self._weights = str(rmir.metadata.get("weights", FP32))
         self._source = writing.Source(rmir, self._new_folder("source"))
         self._force = force
@@ -156,7 +158,7 @@ class Deployment:
             directory,
             is_new=self._force or not deployed.exists(),
             tolerance=self._target.tolerance(self._weights),
-            has_run=self._builder is None,
+            has_run=self._runs,
         )
         self._models[directory] = model
         if not model.is_new:
@@ -213,11 +215,11 @@ class Deployment:
     def _compare(
         self, graph: layout.AcousticModel, model: StagedModel, recording: Recording
     ) -> None:
-        """Hold one model against its source; of an engine, the graph that it was built of."""
-        if self._target.is_engine:
-            session: Session = OnnxSession(self._runnable(graph))
+        """Hold one model against its source; where it cannot run here, what it was built of."""
+        if self._runs:
+            session: Session = open_session(self._staging / model.directory)
         else:
-            session = open_session(self._staging / model.directory)
+            session = OnnxSession(self._runnable(graph))
         model.difference = verification.check(recording, model.directory, session, model.tolerance)
 
     def _names(self) -> list[str]:

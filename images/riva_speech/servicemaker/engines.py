@@ -9,12 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from riva_speech.errors import (
-    OutOfResourceError,
-    SpeechError,
-    UnsupportedError,
-    UsageError,
-)
+from riva_speech.errors import SpeechError, UnsupportedError, UsageError
 from riva_speech.servicemaker.targets import FP16, TENSORRT_RTX
 from riva_speech.sessions.engine import (
     STAMP_GPU,
@@ -23,6 +18,7 @@ from riva_speech.sessions.engine import (
     capability_here,
     load_library,
 )
+from riva_speech.sessions.library_log import hearing, logger_of, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +42,9 @@ _PRECISE = (
     "Exp",
     "Log",
 )
+
+
+_WITHOUT = "deploy without an engine, with --runtime=onnxruntime or --runtime=onnxruntime-cuda"
 
 
 class EngineBuilder:
@@ -83,36 +82,43 @@ class EngineBuilder:
         """Compile a graph; ``inputs`` says which dimension counts the frames.
 
         Raises:
-            UnsupportedError: The library cannot take the graph.
-            OutOfResourceError: It gives no engine.
+            UnsupportedError: The library does not start here, or cannot take the graph.
+            OutOfResourceError: It has not enough memory.
         """
         trt = self._library
-        logger = trt.Logger(trt.Logger.ERROR)
-        builder = trt.Builder(logger)
+        builder = started(trt, "Builder")
         network = builder.create_network(_strongly_typed(trt))
-        parser = trt.OnnxParser(network, logger)
+        parser = trt.OnnxParser(network, logger_of(trt))
         if not parser.parse_from_file(str(graph)):
             reason = parser.get_error(0).desc() if parser.num_errors else "no reason given"
             raise UnsupportedError(f"{self.target.runtime} cannot read {graph.name}: {reason}")
         config = builder.create_builder_config()
         config.add_optimization_profile(_profile(builder, inputs, self.batch, frames))
+        if self.target.precision != FP16:
+            # On by default, it keeps ten bits of each factor.
+            config.clear_flag(trt.BuilderFlag.TF32)
         if self.target.runtime == TENSORRT_RTX:
             config.num_compute_capabilities = 1
             config.set_compute_capability(self._architecture(), 0)
         self._load_timings(config)
         _log.info("Building TRT engine from ONNX file %s", graph.name)
-        engine = builder.build_serialized_network(network, config)
+        with hearing() as heard:
+            engine = builder.build_serialized_network(network, config)
         if engine is None:
-            raise OutOfResourceError(
+            raise heard.failure(
                 f"{self.target.runtime} gives no engine for {graph.name}",
-                hint="its own log lines say why; most often memory does not suffice",
+                UnsupportedError,
+                _WITHOUT,
             )
         self._save_timings(config)
         return bytes(engine)
 
     def _architecture(self) -> Any:  # noqa: ANN401 - the library has no types
-        name = f"SM{self._capability.replace('.', '')}"
         known = self._library.ComputeCapability.__members__
+        if not self.target.compute_capability:
+            # Whether it builds for this one, the library knows.
+            return known["CURRENT"]
+        name = f"SM{self._capability.replace('.', '')}"
         if name not in known:
             offered = ", ".join(f"{one[2:-1]}.{one[-1]}" for one in known if one.startswith("SM"))
             raise UsageError(

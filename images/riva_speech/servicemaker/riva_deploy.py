@@ -26,6 +26,7 @@ from riva_speech.servicemaker import targets
 from riva_speech.servicemaker.deployment import Deployment
 from riva_speech.servicemaker.official_log import OfficialLog
 from riva_speech.servicemaker.targets import Accuracy, Target
+from riva_speech.sessions.engine import why_not_here
 from riva_speech.sessions.onnx import check_cuda
 from riva_speech.staging import staging
 
@@ -118,7 +119,8 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow_unrun",
         action="store_true",
-        help="deploy engines although only the graphs that they are built of can be compared here",
+        help="deploy engines although their GPU is not here, so that only the graphs that they are "
+        "built of can be compared",
     )
 
 
@@ -201,10 +203,11 @@ def deploy(options: DeployOptions) -> None:
 
 def _check(target: Target) -> None:
     """Refuse what cannot be done here before anything is written."""
-    if target.is_engine and not target.allow_unrun:
+    reason = why_not_here(target.compute_capability) if target.is_engine else ""
+    if reason and not target.allow_unrun:
         raise UnsupportedError(
             f"a model for {target.runtime} cannot be run once it is built, and so not be verified: "
-            "this version builds engines and does not run them",
+            f"{reason}",
             hint="add --allow_unrun to have it all the same",
         )
     if target.on_gpu and not target.is_engine:

@@ -1,7 +1,4 @@
-"""TensorRT engines: what they were built for, and whether that is what is here.
-
-This version builds engines and leaves running them to Triton.
-"""
+"""TensorRT engines: what they were built for, and whether that is what is here."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import UnsupportedError
+from riva_speech.sessions.cuda import load_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +47,22 @@ def capability_here() -> str:
     if done.returncode or not done.stdout.strip():
         raise UnsupportedError("an engine needs a GPU, and the driver shows none", hint=_NO_GPU)
     return done.stdout.split()[0]
+
+
+def why_not_here(capability: str) -> str:
+    """Return why no engine for a GPU can run here; empty where it can.
+
+    Args:
+        capability: The GPU's compute capability; empty for that of this machine's.
+    """
+    try:
+        here = capability_here()
+        load_runtime()
+    except UnsupportedError as error:
+        return error.message
+    if capability in ("", here):
+        return ""
+    return f"it is for compute capability {capability}, and the GPU here has {here}"
 
 
 def check_stamp(stamp: Mapping[str, str], model: str) -> None:

@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from riva_speech import repository
-from riva_speech.errors import ArtifactMissingError, UnsupportedError
+from riva_speech.errors import ArtifactMissingError
 from riva_speech.sessions.engine import STAMP_LIBRARY, check_stamp
 from riva_speech.sessions.onnx import OnnxSession
+from riva_speech.sessions.tensorrt import EngineSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,10 +71,8 @@ def open_session(folder: Path, *, threads: int = 0) -> Session:
     config = repository.read_config(folder)
     if STAMP_LIBRARY in config.parameters:
         check_stamp(config.parameters, config.name)
-        raise UnsupportedError(
-            f"{config.name} is an engine, and this version does not run engines itself",
-            hint="serve it with Triton, or deploy with --runtime=onnxruntime",
-        )
+        plan = existing(folder / repository.VERSION / PLAN_FILE)
+        return EngineSession(plan, config.parameters[STAMP_LIBRARY], config.max_batch_size)
     graph = existing(folder / repository.VERSION / GRAPH_FILE)
     return OnnxSession(graph, threads=threads, on_gpu=config.on_gpu)
 
