@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from riva_speech.asr.acoustic import LogProbs
-    from riva_speech.asr.streaming_config import StreamingConfig
+    from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
     from riva_speech.audio.features import Features
     from riva_speech.sessions import Session
 
@@ -50,16 +50,15 @@ class StreamingAcousticModel:
         self._first = first
         self._following = following
         self._config = config
-        self.arena = Arena(
-            {
-                **{
-                    cache.name: Row(cache.shape, np.float32, cache.append_axis, cache.is_split)
-                    for cache in config.caches
-                },
-                _LENGTH: Row((), np.int64),
-                _HISTORY: Row((n_mels, config.history_frames), np.float32),
-            }
-        )
+        caches = {
+            cache.name: Row(cache.shape, np.float32, cache.append_axis, cache.is_split)
+            for cache in config.caches
+        }
+        small = {
+            _LENGTH: Row((), np.int64),
+            _HISTORY: Row((n_mels, config.history_frames), np.float32),
+        }
+        self.arena = self._make_arena(caches, small)
 
     @property
     def tail_seconds(self) -> float:
@@ -106,7 +105,8 @@ class StreamingAcousticModel:
         with self.arena.using(slots) as kept:
             signal, lengths = self._signal(kept.pop(_HISTORY), states, chunks)
             session = self._following if states[0].began else self._first
-            outputs = session.run({"audio_signal": signal, "length": lengths, **self._inputs(kept)})
+            given = {**self._inputs(kept), "audio_signal": signal, "length": lengths}
+            outputs = self._run(session, given)
             yield _cut(steps_first(outputs), outputs["encoded_lengths"])
             following = {cache.name: outputs[cache.next_name] for cache in self._config.caches}
             following[_LENGTH] = outputs[_NEXT_LENGTH]
@@ -115,12 +115,23 @@ class StreamingAcousticModel:
             for state in states:
                 state.began = True
 
-    def _inputs(self, kept: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _make_arena(self, caches: dict[str, Row], small: dict[str, Row]) -> Arena:
+        """Make room for what is remembered of streams: megabytes of caches, and little else."""
+        return Arena({**caches, **small})
+
+    def _run(self, session: Session, given: dict[str, Any]) -> dict[str, Any]:
+        return session.run(given)
+
+    def _inputs(self, kept: dict[str, Any]) -> dict[str, Any]:
         """Return what a graph takes of what is kept of its streams."""
         inputs = {_LENGTH: kept[_LENGTH]}
         for cache in self._config.caches:
-            inputs |= cache.given(kept[cache.name])
+            inputs |= self._given(cache, kept[cache.name])
         return inputs
+
+    @staticmethod
+    def _given(cache: CacheConfig, rows: Any) -> dict[str, Any]:  # noqa: ANN401 - the arena's own
+        return cache.given(rows)
 
     def _signal(
         self, history: Features, states: Sequence[EncoderState], chunks: Sequence[Features]

@@ -13,6 +13,7 @@ from riva_speech.asr.boosting import CTC_LIMIT, TRANSDUCER_LIMIT, Booster
 from riva_speech.asr.buffered import BufferConfig, BufferedAcousticModel
 from riva_speech.asr.cache_aware import StreamingAcousticModel
 from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.gpu_streaming import GpuStreamingModel
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.offline import OfflineRecognizer
 from riva_speech.asr.pipeline import ONLINE, PipelineConfig
@@ -23,7 +24,8 @@ from riva_speech.asr.transducer import GreedySearch, TransducerDecoding
 from riva_speech.asr.vad import VoiceActivity
 from riva_speech.asr.writer import load_writer
 from riva_speech.audio.features import LogMel
-from riva_speech.errors import DamagedArchiveError
+from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.sessions import cuda
 from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import existing, opener
 from riva_speech.text.lexicon import Lexicon
@@ -126,7 +128,20 @@ def _streaming_model(config: PipelineConfig, open_graph: OpenGraph) -> tuple[Str
         return buffered, buffered.delay_steps
     first = open_graph(FIRST_ACOUSTIC_MODEL)
     n_mels = config.acoustic.features.n_mels
-    return StreamingAcousticModel(first, session, config.streaming, n_mels), 0
+    return _cache_aware(first, session)(first, session, config.streaming, n_mels), 0
+
+
+def _cache_aware(first: Session, following: Session) -> type[StreamingAcousticModel]:
+    """Return what runs a cache-aware model: on a GPU its caches stay there, where they can."""
+    sessions = (first, following)
+    if not all(isinstance(one, OnnxSession) and one.device == cuda.DEVICE for one in sessions):
+        return StreamingAcousticModel
+    try:
+        cuda.load_runtime()
+    except UnsupportedError as error:
+        _log.warning("Caches of streams travel to the GPU and back: %s", error.message)
+        return StreamingAcousticModel
+    return GpuStreamingModel
 
 
 def _activity(version: Path, config: PipelineConfig, shared: Shared) -> VoiceActivity | None:

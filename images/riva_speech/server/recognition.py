@@ -24,6 +24,7 @@ from riva_speech.batching import (
     QueueFullError,
     UnavailableError,
 )
+from riva_speech.errors import OutOfResourceError
 from riva_speech.server import messages, requests
 from riva_speech.server.conversation import opened
 from riva_speech.server.memory import Reclaimer
@@ -275,7 +276,7 @@ def _failure(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Return what a client is told of a failure that is not its own."""
     if isinstance(error, DeadlinePassedError):
         return grpc.StatusCode.DEADLINE_EXCEEDED, "Error: the deadline passed before its turn came."
-    if isinstance(error, QueueFullError):
+    if isinstance(error, (QueueFullError, OutOfResourceError)):
         return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Error: the server is too busy: {error}."
     if isinstance(error, (BatcherClosedError, UnavailableError)):
         return grpc.StatusCode.UNAVAILABLE, f"Error: the model cannot be run: {error}."

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import OutOfResourceError, SpeechError, UnsupportedError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+# How ONNX Runtime calls what all of this is about.
+DEVICE = "cuda"
 LESS_MEMORY = "serve fewer models, or smaller batches"
 
 # A tensor of no bytes needs an address, too.
@@ -30,6 +35,29 @@ def load_runtime() -> Any:  # noqa: ANN401 - the binding has no types
             f"CUDA's Python binding cannot be imported: {error}", hint="pip install cuda-bindings"
         ) from error
     return runtime
+
+
+@dataclass(frozen=True)
+class Strided:
+    """Where rows begin in the GPU's memory, and how many bytes there are from one to the next."""
+
+    address: int
+    pitch: int
+
+
+@dataclass(frozen=True)
+class DeviceTensor:
+    """A tensor in the GPU's memory, in one piece; ``owner`` is what keeps it there."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    owner: object = None
+
+    @property
+    def entry_bytes(self) -> int:
+        """What one entry of the first axis takes."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 class Stream:
@@ -76,6 +104,16 @@ class Stream:
     def download(self, address: int, values: NDArray[Any]) -> None:
         """Copy from the GPU into an array in one piece, which has it after ``wait``."""
         self._copy(values.ctypes.data, address, values.nbytes, "cudaMemcpyDeviceToHost")
+
+    def zero(self, address: int, size: int) -> None:
+        """Fill memory of the GPU with zeros."""
+        self._call(self._cuda.cudaMemsetAsync, address, 0, size, self.handle)
+
+    def copy(self, source: Strided, target: Strided, width: int, rows: int) -> None:
+        """Copy rows of ``width`` bytes from one place of the GPU's memory to another."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        places = (target.address, target.pitch, source.address, source.pitch)
+        self._call(self._cuda.cudaMemcpy2DAsync, *places, width, rows, kind, self.handle)
 
     def wait(self) -> None:
         """Wait until all that was given is done.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
+from riva_speech.sessions.cuda import DEVICE, DeviceTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -19,7 +22,10 @@ _MIN_EXTERNAL_BYTES = 1024
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # Hopper's TensorFloat-32, on by default, keeps ten bits of each factor: one pass through the digits
 # model then strays by 0.009 from its source, without it by 0.000003.
-_CUDA_OPTIONS = {"use_tf32": "0"}
+#
+# What convolutions riva-deploy leaves are planned by cuDNN's rules: the default, to time all ways,
+# takes seconds for each new shape of a convolution's input.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
@@ -57,6 +63,7 @@ class OnnxSession:
                 f"{path} is to run on a GPU, and ONNX Runtime's CUDA provider does not start here",
                 hint="check the driver, CUDA and cuDNN, or deploy with --runtime=onnxruntime",
             )
+        self.device = DEVICE if on_gpu else "cpu"
         self._outputs = [output.name for output in self._session.get_outputs()]
         # What is known to be fit for a run that is only made to shrink.
         self._first: dict[str, NDArray[Any]] = {}
@@ -81,6 +88,24 @@ class OnnxSession:
             self._first = {name: value.copy() for name, value in inputs.items()}
         return dict(zip(self._outputs, values, strict=True))
 
+    def run_on_gpu(
+        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
+    ) -> dict[str, NDArray[Any] | DeviceTensor]:
+        """Run the model on tensors here and on the GPU; the ``kept`` outputs stay there."""
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, DeviceTensor):
+                place = (self.device, 0, value.dtype, value.shape, value.address)
+                binding.bind_input(name, *place)
+            else:
+                binding.bind_cpu_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, self.device if name in kept else "cpu")
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        values = zip(self._outputs, binding.get_outputs(), strict=True)
+        return {name: _on_device(one) if name in kept else one.numpy() for name, one in values}
+
     def shrink(self) -> None:
         """Free memory that runs took and none uses now.
 
@@ -93,6 +118,11 @@ class OnnxSession:
             options = onnxruntime.RunOptions()
             options.add_run_config_entry(*_SHRINK)
             self._session.run(self._outputs, self._first, options)
+
+
+def _on_device(value: Any) -> DeviceTensor:  # noqa: ANN401 - ONNX Runtime has no types
+    """Return an output of float32 that stayed on the GPU."""
+    return DeviceTensor(value.data_ptr(), tuple(value.shape()), np.dtype(np.float32), value)
 
 
 def _options(threads: int, *, as_written: bool) -> Any:  # noqa: ANN401 - ONNX Runtime has no types

@@ -15,6 +15,7 @@ from riva_speech.errors import UnsupportedError
 from riva_speech.repository import VERSION, Batching, ModelConfig, write_model
 from riva_speech.servicemaker import batches
 from riva_speech.servicemaker.batches import Range
+from riva_speech.servicemaker.convolutions import without_convolutions
 from riva_speech.servicemaker.families import ctc
 from riva_speech.servicemaker.pipelines import tensors
 from riva_speech.servicemaker.pipelines.layout import (
@@ -27,6 +28,7 @@ from riva_speech.servicemaker.pipelines.layout import (
     acoustic_models,
     options_of,
 )
+from riva_speech.servicemaker.targets import ONNX_RUNTIME_CUDA
 from riva_speech.sessions.onnx import OnnxSession, save_optimised
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 from riva_speech.text.vocabulary import Vocabulary
@@ -101,7 +103,10 @@ def write_acoustic_model(
         weights = ctc.SHARED_WEIGHTS
         save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
     else:
-        _link(source.graph(model), version / GRAPH_FILE)
+        if target.runtime == ONNX_RUNTIME_CUDA:
+            without_convolutions(source.graph(model), version / GRAPH_FILE)
+        else:
+            _link(source.graph(model), version / GRAPH_FILE)
         for path in source.weights():
             _link(path, version / path.name)
     if target.backend == "python":

@@ -114,6 +114,43 @@ def cudaMemcpyAsync(
     return (_OK,)
 
 
+def cudaMemcpy2DAsync(  # noqa: PLR0913, PLR0917 - NVIDIA's own
+    dst: int,
+    dpitch: int,
+    src: int,
+    spitch: int,
+    width: int,
+    height: int,
+    kind: cudaMemcpyKind,
+    stream: int,
+) -> tuple[cudaError_t]:
+    if stream not in _streams:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    places = ((dst, dpitch), (src, spitch))
+    fits = all(holds(at, (height - 1) * pitch + width) and width <= pitch for at, pitch in places)
+    if kind != cudaMemcpyKind.cudaMemcpyDeviceToDevice or not fits:
+        return (cudaError_t.cudaErrorInvalidValue,)
+
+    def copy() -> None:
+        for row in range(height):
+            target, source = dst + row * dpitch, src + row * spitch
+            # The GPU copies in any order: what overlaps would be lost.
+            assert abs(target - source) >= width
+            ctypes.memmove(target, source, width)
+
+    enqueue(stream, copy)
+    return (_OK,)
+
+
+def cudaMemsetAsync(devPtr: int, value: int, count: int, stream: int) -> tuple[cudaError_t]:
+    if stream not in _streams:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    if not holds(devPtr, count):
+        return (cudaError_t.cudaErrorInvalidValue,)
+    enqueue(stream, lambda: ctypes.memset(devPtr, value, count))
+    return (_OK,)
+
+
 def holds(address: int, count: int) -> bool:
     """Tell the stand-in for the library whether so much is allocated there."""
     with _lock:
