@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from riva.client.proto import riva_asr_pb2
-
 from riva_speech.audio.stream import AudioStream
 from riva_speech.server import messages, requests
 from riva_speech.server.requests import RequestError
 from riva_speech.server.scheduling import QUICK_BYTES, Turns
 
 if TYPE_CHECKING:
-    from riva.client.proto import riva_common_pb2
+    from riva.client.proto import riva_asr_pb2, riva_common_pb2
 
     from riva_speech.asr.options import RequestOptions
     from riva_speech.asr.results import Result
@@ -178,9 +176,5 @@ class Conversation:
 
     def _respond(self, results: list[Result]) -> riva_asr_pb2.StreamingRecognizeResponse:
         self._had_final |= any(result.is_final for result in results)
-        return riva_asr_pb2.StreamingRecognizeResponse(
-            id=self._opening.request_id,
-            results=[
-                messages.streaming_result(result, self._opening.options) for result in results
-            ],
-        )
+        opening = self._opening
+        return messages.streaming_response(results, opening.options, opening.request_id)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from riva.client.proto import riva_asr_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from riva.client.proto import riva_common_pb2
 
     from riva_speech.asr.loading import Recognizer
@@ -19,26 +21,27 @@ _FIRST_PASS_STABILITY = 1.0
 _CHANNEL_TAG = 1
 
 
-def alternatives(
-    result: Result, options: RequestOptions
-) -> list[riva_asr_pb2.SpeechRecognitionAlternative]:
-    """Return a result's readings; audio without words has none.
+def _tell(
+    told: riva_asr_pb2.SpeechRecognitionResult | riva_asr_pb2.StreamingRecognitionResult,
+    result: Result,
+    options: RequestOptions,
+) -> None:
+    """Write what results of both kinds have into one; audio without words has no readings.
 
     Final transcripts end with a space, as those of NVIDIA's server do: clients join them as they
     come. Confidence belongs to finals, and word times to their best reading.
     """
-    kind = riva_asr_pb2.SpeechRecognitionAlternative
+    told.channel_tag = _CHANNEL_TAG
+    told.audio_processed = result.audio_processed
     if not result.transcript:
-        return []
+        return
     if not result.is_final:
-        return [kind(transcript=result.transcript)]
-    found = [
-        kind(transcript=f"{one.transcript} ", confidence=one.confidence)
-        for one in result.alternatives
-    ]
+        told.alternatives.add(transcript=result.transcript)
+        return
+    for one in result.alternatives:
+        told.alternatives.add(transcript=f"{one.transcript} ", confidence=one.confidence)
     if options.word_times:
-        found[0].words.extend(map(_word, result.words))
-    return found
+        told.alternatives[0].words.extend(map(_word, result.words))
 
 
 def _word(word: RecognisedWord) -> riva_asr_pb2.WordInfo:
@@ -54,36 +57,25 @@ def offline_response(
     result: Result, options: RequestOptions, request_id: riva_common_pb2.RequestId | None
 ) -> riva_asr_pb2.RecognizeResponse:
     """Return the answer to ``Recognize``."""
-    return riva_asr_pb2.RecognizeResponse(
-        id=request_id,
-        results=[
-            riva_asr_pb2.SpeechRecognitionResult(
-                alternatives=alternatives(result, options),
-                channel_tag=_CHANNEL_TAG,
-                audio_processed=result.audio_processed,
-            )
-        ],
-    )
+    response = riva_asr_pb2.RecognizeResponse(id=request_id)
+    _tell(response.results.add(), result, options)
+    return response
 
 
-def streaming_result(
-    result: Result, options: RequestOptions
-) -> riva_asr_pb2.StreamingRecognitionResult:
-    """Return one result of a stream."""
-    return riva_asr_pb2.StreamingRecognitionResult(
-        alternatives=alternatives(result, options),
-        is_final=result.is_final,
-        stability=_stability(result),
-        channel_tag=_CHANNEL_TAG,
-        audio_processed=result.audio_processed,
-        pipeline_states=_pipeline_states(result),
-    )
+def streaming_response(
+    results: Iterable[Result], options: RequestOptions, request_id: riva_common_pb2.RequestId | None
+) -> riva_asr_pb2.StreamingRecognizeResponse:
+    """Return the answer to a piece of a stream.
 
-
-def _pipeline_states(result: Result) -> riva_asr_pb2.PipelineStates | None:
-    if not result.vad_probabilities:
-        return None
-    return riva_asr_pb2.PipelineStates(vad_probabilities=result.vad_probabilities)
+    Each result is made in its place: one that is put there is written out and read again for it.
+    """
+    response = riva_asr_pb2.StreamingRecognizeResponse(id=request_id)
+    for result in results:
+        told = response.results.add(is_final=result.is_final, stability=_stability(result))
+        _tell(told, result, options)
+        if result.vad_probabilities:
+            told.pipeline_states.vad_probabilities.extend(result.vad_probabilities)
+    return response
 
 
 def final_text(
