@@ -153,7 +153,9 @@ class Batcher(Generic[_Item, _Answer]):
         self._queue: deque[_Entry[_Item, _Answer]] = deque()
         # The streams whose items are being computed.
         self._running: set[Hashable] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        # What idle threads wait for: each for its own, the last to begin stands last.
+        self._idle: list[threading.Condition] = []
         self._closed = False
         self._failure: BaseException | None = None
         self._threads = [
@@ -192,20 +194,20 @@ class Batcher(Generic[_Item, _Answer]):
         entry: _Entry[_Item, _Answer] = _Entry(
             item, stream, deadline, self._kind(item), self._cost(item), now, now + patience
         )
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise self._closed_error()
             if len(self._queue) >= self._limits.max_waiting:
                 raise QueueFullError(f"{len(self._queue)} items wait, and no more may")
             self._queue.append(entry)
-            self._changed.notify()
+            self._wake()
         return entry.future
 
     def close(self) -> None:
         """Let the runs in progress end, fail what waits, and end the threads."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._wake_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -228,11 +230,11 @@ class Batcher(Generic[_Item, _Answer]):
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             self._failure = error
         finally:
-            with self._changed:
+            with self._lock:
                 self._closed = True
                 left = [*batch, *late, *self._queue]
                 self._queue.clear()
-                self._changed.notify_all()
+                self._wake_all()
             self._fail(left, self._closed_error())
 
     def _next_batch(self) -> tuple[list[_Entry[_Item, _Answer]], list[_Entry[_Item, _Answer]]]:
@@ -242,14 +244,33 @@ class Batcher(Generic[_Item, _Answer]):
         """
         batch: list[_Entry[_Item, _Answer]] = []
         late: list[_Entry[_Item, _Answer]] = []
-        with self._changed:
+        with self._lock:
             while not (batch or late):
-                self._changed.wait_for(lambda: self._closed or self._has_turn())
+                while not (self._closed or self._has_turn()):
+                    self._wait()
                 self._wait_for_company()
                 if self._closed:
                     break
                 batch, late = self._take()
         return batch, late
+
+    def _wait(self, seconds: float | None = None) -> None:
+        """Wait until woken, or so long; the lock is held before and after."""
+        mine = threading.Condition(self._lock)
+        self._idle.append(mine)
+        mine.wait(seconds)
+        # One that was woken just as its time was over is not there any more.
+        if mine in self._idle:
+            self._idle.remove(mine)
+
+    def _wake(self) -> None:
+        """Wake the thread that became idle last: its core's caches still hold the most of use."""
+        if self._idle:
+            self._idle.pop().notify()
+
+    def _wake_all(self) -> None:
+        while self._idle:
+            self._wake()
 
     def _has_turn(self) -> bool:
         return any(entry.stream not in self._running for entry in self._queue)
@@ -266,13 +287,13 @@ class Batcher(Generic[_Item, _Answer]):
         self._running.update(_streams(batch))
         if others:
             # What is left may be another thread's.
-            self._changed.notify()
+            self._wake()
         self._queue = others
         return batch, late
 
     def _release(self, batch: Sequence[_Entry[_Item, _Answer]]) -> None:
         """Let the next items of a run's streams have their turn."""
-        with self._changed:
+        with self._lock:
             self._running.difference_update(_streams(batch))
 
     def _wait_for_company(self) -> None:
@@ -282,7 +303,7 @@ class Batcher(Generic[_Item, _Answer]):
             left = until - time.monotonic()
             if left <= 0:
                 return
-            self._changed.wait(left)
+            self._wait(left)
 
     def _choose(self) -> tuple[list[_Entry[_Item, _Answer]], deque[_Entry[_Item, _Answer]]]:
         """Return the item that is due first with what may be run with it, and all others."""
@@ -341,7 +362,7 @@ class Batcher(Generic[_Item, _Answer]):
     def _count(self, batch: Sequence[_Entry[_Item, _Answer]], began: float) -> None:
         """Count a run that has ended."""
         took = time.monotonic() - began
-        with self._changed:
+        with self._lock:
             self.traffic.runs += 1
             self.traffic.items += len(batch)
             self.traffic.seconds += took

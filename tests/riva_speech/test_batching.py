@@ -8,6 +8,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -466,3 +467,17 @@ def test_every_item_ends_in_one_of_several_runs(items: list[tuple[int, int]], ru
 def _is_subsequence(part: list[int], whole: list[int]) -> bool:
     rest = iter(whole)
     return all(item in rest for item in part)
+
+
+def test_what_comes_alone_is_run_by_the_thread_that_ran_last() -> None:
+    """Its core's caches are warm: idle threads do not take turns."""
+    runs = 20
+    batcher: Batcher[int, int] = Batcher(
+        lambda items: [threading.get_ident() for _ in items], BatchLimits(runs=2)
+    )
+    ran_by = []
+    for item in range(runs):
+        ran_by.append(batcher.submit(item).result(SECONDS))
+        time.sleep(0.01)
+    batcher.close()
+    assert sum(one != before for before, one in pairwise(ran_by)) < runs / 2
