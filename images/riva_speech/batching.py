@@ -54,7 +54,8 @@ class BatchLimits:
 
     A run has at most ``max_batch`` items, which cost ``max_cost`` together unless one alone costs
     more. ``delay`` is how many seconds an item waits for company when the model is free. There are
-    as many ``runs`` at once.
+    as many ``runs`` at once; while one computes, an item waits up to ``overlap`` seconds for others
+    to fill half of the next one, for many small runs compute longer than few large ones.
     """
 
     max_batch: int = 32
@@ -62,13 +63,15 @@ class BatchLimits:
     max_waiting: int = 4096
     delay: float = 0.0
     runs: int = 1
+    overlap: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse, with a ValueError, limits under which nothing would run."""
         if min(self.max_batch, self.max_waiting, self.runs) < 1:
             raise ValueError("a batch, a queue and what runs at once have at least one item")
         # Written so that NaN, which compares as false, is refused too.
-        if not (self.max_cost > 0 and 0 <= self.delay < math.inf):
+        delays = (self.delay, self.overlap)
+        if not (self.max_cost > 0 and all(0 <= one < math.inf for one in delays)):
             raise ValueError("costs are above 0, and delays are not negative")
 
 
@@ -153,6 +156,8 @@ class Batcher(Generic[_Item, _Answer]):
         self._queue: deque[_Entry[_Item, _Answer]] = deque()
         # The streams whose items are being computed.
         self._running: set[Hashable] = set()
+        # How many runs there are at this moment.
+        self._computing = 0
         self._lock = threading.RLock()
         # What idle threads wait for: each for its own, the last to begin stands last.
         self._idle: list[threading.Condition] = []
@@ -285,6 +290,7 @@ class Batcher(Generic[_Item, _Answer]):
         late = [entry for entry in chosen if entry.deadline <= now]
         batch = [entry for entry in chosen if entry.deadline > now and _begin(entry)]
         self._running.update(_streams(batch))
+        self._computing += bool(batch)
         if others:
             # What is left may be another thread's.
             self._wake()
@@ -295,15 +301,22 @@ class Batcher(Generic[_Item, _Answer]):
         """Let the next items of a run's streams have their turn."""
         with self._lock:
             self._running.difference_update(_streams(batch))
+            self._computing -= 1
 
     def _wait_for_company(self) -> None:
         """Give the oldest item's batch its time to fill up."""
-        until = self._queue[0].arrived + self._limits.delay if self._queue else 0.0
         while not self._closed and len(self._queue) < self._limits.max_batch:
-            left = until - time.monotonic()
+            free = (entry for entry in self._queue if entry.stream not in self._running)
+            oldest = min((entry.arrived for entry in free), default=-math.inf)
+            left = oldest + self._patience() - time.monotonic()
             if left <= 0:
                 return
             self._wait(left)
+
+    def _patience(self) -> float:
+        """Return how long an item waits for company."""
+        joins = self._computing and len(self._queue) < self._limits.max_batch // 2
+        return max(self._limits.delay, self._limits.overlap if joins else 0.0)
 
     def _choose(self) -> tuple[list[_Entry[_Item, _Answer]], deque[_Entry[_Item, _Answer]]]:
         """Return the item that is due first with what may be run with it, and all others."""

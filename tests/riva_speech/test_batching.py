@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import queue
 import threading
 import time
 import weakref
@@ -349,6 +350,46 @@ def test_items_wait_for_company_when_they_are_told_to() -> None:
     batcher.close()
 
 
+class Runs:
+    """A function whose runs begin, are counted, and end once they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: queue.Queue[list[int]] = queue.Queue()
+        self.let_go = threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.begun.put(list(items))
+        self.let_go.wait(SECONDS)
+        return list(items)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "waiting"),
+    [(SECONDS, 3), (SECONDS, 4), (0.0, 1)],
+    ids=["too few wait for the run's end", "half a batch is enough", "nobody is told to wait"],
+)
+def test_what_comes_during_a_run_waits_for_company(overlap: float, waiting: int) -> None:
+    """Beside a run another one begins with half a batch, or once an item has waited long enough."""
+    runs, joined = Runs(), waiting >= 4 or not overlap
+    limits = BatchLimits(max_batch=8, runs=2, overlap=overlap)
+    batcher: Batcher[int, int] = Batcher(runs, limits)
+    futures = [batcher.submit(0)]
+    assert runs.begun.get(timeout=SECONDS) == [0]
+
+    futures += [batcher.submit(item) for item in range(1, 1 + waiting)]
+    if joined:
+        assert runs.begun.get(timeout=SECONDS)[0] == 1
+    else:
+        with pytest.raises(queue.Empty):
+            runs.begun.get(timeout=0.2)
+    runs.let_go.set()
+
+    assert [future.result(SECONDS) for future in futures] == list(range(1 + waiting))
+    if not joined:
+        assert runs.begun.get(timeout=SECONDS) == list(range(1, 1 + waiting))
+    batcher.close()
+
+
 def test_closing_fails_what_waits() -> None:
     """A closed batcher ends the run in progress, leaves nobody waiting, and takes no more."""
     with gated() as (gate, batcher):
@@ -398,7 +439,14 @@ def test_too_few_answers_are_an_error() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"max_batch": 0}, {"max_waiting": 0}, {"runs": 0}, {"delay": -1.0}, {"max_cost": math.nan}],
+    [
+        {"max_batch": 0},
+        {"max_waiting": 0},
+        {"runs": 0},
+        {"delay": -1.0},
+        {"overlap": -1.0},
+        {"max_cost": math.nan},
+    ],
 )
 def test_limits_under_which_nothing_runs_are_refused(values: dict[str, float]) -> None:
     """Impossible limits are an error where they are made."""

@@ -12,6 +12,9 @@ from riva_speech.program import LogFormat
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Less than a stream's client notices, and about what a run of many streams takes.
+_OVERLAP = 0.02
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -64,7 +67,9 @@ class ServerOptions:
     @property
     def limits(self) -> BatchLimits:
         """How much goes into the runs of a model."""
-        return BatchLimits(self.max_batch, delay=self.batch_delay, runs=self._runs)
+        return BatchLimits(
+            self.max_batch, delay=self.batch_delay, runs=self._runs, overlap=_OVERLAP
+        )
 
     @property
     def threads_a_run(self) -> int:
