@@ -308,12 +308,12 @@ class Batcher(Generic[_Item, _Answer]):
         while not self._closed and len(self._queue) < self._limits.max_batch:
             free = (entry for entry in self._queue if entry.stream not in self._running)
             oldest = min((entry.arrived for entry in free), default=-math.inf)
-            left = oldest + self._patience() - time.monotonic()
+            left = oldest + self._longest_wait() - time.monotonic()
             if left <= 0:
                 return
             self._wait(left)
 
-    def _patience(self) -> float:
+    def _longest_wait(self) -> float:
         """Return how long an item waits for company."""
         joins = self._computing and len(self._queue) < self._limits.max_batch // 2
         return max(self._limits.delay, self._limits.overlap if joins else 0.0)

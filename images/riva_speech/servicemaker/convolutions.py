@@ -118,19 +118,19 @@ class _Rewriter:
                 self._nodes.append(node)
                 continue
             self._prefix = f"{node.output[0]}/"
-            result = self._result(node, convolution)
+            self._convolve(node, convolution)
             self._nodes[-1].output[0] = node.output[0]
-            assert result
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
 
-    def _result(self, node: onnx.NodeProto, convolution: _Convolution) -> str:
-        """Compute a convolution's output; the last node that is added gives it."""
+    def _convolve(self, node: onnx.NodeProto, convolution: _Convolution) -> None:
+        """Add nodes of which the last one gives a convolution's output."""
         signal = self._padded(node.input[0], convolution)
         bias = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004 - signal, weights, bias
         if convolution.groups == 1:
-            return self._products(signal, node.input[1], bias, convolution)
-        return self._sums(signal, node.input[1], bias, convolution)
+            self._products(signal, node.input[1], bias, convolution)
+        else:
+            self._sums(signal, node.input[1], bias, convolution)
 
     def _padded(self, signal: str, convolution: _Convolution) -> str:
         if not any((*convolution.before, *convolution.behind)):
@@ -138,7 +138,7 @@ class _Rewriter:
         pads = [0, 0, *convolution.before, 0, 0, *convolution.behind]
         return self._add("Pad", signal, self._numbers(pads))
 
-    def _products(self, signal: str, weight: str, bias: str, convolution: _Convolution) -> str:
+    def _products(self, signal: str, weight: str, bias: str, convolution: _Convolution) -> None:
         """Convolve over all channels: what all places see, [batch, *axes, seen], by a matrix."""
         axes = len(convolution.kernel)
         seen = self._slices(signal, convolution, first_axis=2)
@@ -150,9 +150,9 @@ class _Rewriter:
         product = self._add("MatMul", rows, matrix)
         if bias:
             product = self._add("Add", product, bias)
-        return self._add("Transpose", product, perm=[0, 1 + axes, *range(1, 1 + axes)])
+        self._add("Transpose", product, perm=[0, 1 + axes, *range(1, 1 + axes)])
 
-    def _sums(self, signal: str, weight: str, bias: str, convolution: _Convolution) -> str:
+    def _sums(self, signal: str, weight: str, bias: str, convolution: _Convolution) -> None:
         """Convolve each channel by itself: what all places see, [batch, channels, seen, *axes]."""
         channels, axes = convolution.groups, len(convolution.kernel)
         apart = self._add("Unsqueeze", signal, self._numbers([2]))
@@ -161,10 +161,9 @@ class _Rewriter:
         shape = self._numbers([channels, -1, *(1,) * axes])
         weighted = self._add("Mul", joined, self._add("Reshape", weight, shape))
         total = self._add("ReduceSum", weighted, self._numbers([2]), keepdims=0)
-        if not bias:
-            return total
-        column = self._add("Reshape", bias, self._numbers([channels, *(1,) * axes]))
-        return self._add("Add", total, column)
+        if bias:
+            column = self._add("Reshape", bias, self._numbers([channels, *(1,) * axes]))
+            self._add("Add", total, column)
 
     def _slices(self, signal: str, convolution: _Convolution, first_axis: int) -> list[str]:
         """Return what each place of the kernel sees of a padded signal as it slides."""
