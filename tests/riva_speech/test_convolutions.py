@@ -21,6 +21,7 @@ from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import GRAPH_FILE
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx (extra 'nemo')")
+pytestmark = pytest.mark.nemo  # what brings onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
