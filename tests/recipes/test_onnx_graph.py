@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+onnx = pytest.importorskip("onnx", reason="needs the package onnx (extra 'nemo')")
 pytestmark = pytest.mark.nemo  # what brings torch and onnx
 
 _OPSET = 18
