@@ -305,16 +305,18 @@ class Batcher(Generic[_Item, _Answer]):
 
     def _wait_for_company(self) -> None:
         """Give the oldest item's batch its time to fill up."""
-        while not self._closed and len(self._queue) < self._limits.max_batch:
+        while not self._closed and (patience := self._longest_wait()):
             free = (entry for entry in self._queue if entry.stream not in self._running)
             oldest = min((entry.arrived for entry in free), default=-math.inf)
-            left = oldest + self._longest_wait() - time.monotonic()
+            left = oldest + patience - time.monotonic()
             if left <= 0:
                 return
             self._wait(left)
 
     def _longest_wait(self) -> float:
-        """Return how long an item waits for company."""
+        """Return how long an item waits for company: a full batch does not."""
+        if len(self._queue) >= self._limits.max_batch:
+            return 0.0
         joins = self._computing and len(self._queue) < self._limits.max_batch // 2
         return max(self._limits.delay, self._limits.overlap if joins else 0.0)
 

@@ -13,21 +13,19 @@ import riva.client
 from riva_speech import repository
 from riva_speech.asr.loading import load_recognizers
 from riva_speech.asr.offline import OfflineRecognizer
-from support.audio import babble
 from support.client import offline_text, streamed_text
 from support.digits import ARCHIVE, SAID, SAMPLE
 from support.gpu_at_hand import CAPABILITY, gpu_at_hand
+from support.heard import SIGNALS, heard
 from support.programs import run, serving, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from riva_speech.asr.loading import Recognizer
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 FAULT = "STAND_IN_FAULT"
-SIGNALS = [babble(seconds, seed=seed) for seed, seconds in enumerate((0.4, 1.7, 3.1))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,17 +136,6 @@ def test_timings_are_kept_for_the_next_build(tmp_path: Path, tiny_rmir: Path) ->
     for builds in (3, 6):
         succeed("riva-deploy", *options, tiny_rmir, tmp_path / "models")
         assert cache.read_bytes() == b"measured;" * builds
-
-
-def heard(recognizers: list[Recognizer]) -> dict[str, list[list[Any]]]:
-    """Return words and times of every signal, by the pipeline's name."""
-    return {
-        one.config.name: [
-            [(word.text, word.start_ms, word.end_ms) for word in one.recognize(signal).words]
-            for signal in SIGNALS
-        ]
-        for one in recognizers
-    }
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from riva_speech.batching import UnavailableError
 from riva_speech.errors import NotReadyError, UnsupportedError
 from riva_speech.sessions.opening import opener
 from riva_speech.sessions.remote import RemoteSession
-from support.audio import babble
+from support.heard import SIGNALS, heard
 from support.ports import free_port
 from support.programs import run, serving, succeed
 from support.triton_server import triton
@@ -23,10 +23,6 @@ from support.triton_server import triton
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from riva_speech.asr.loading import Recognizer
-
-SIGNALS = [babble(seconds, seed=seed) for seed, seconds in enumerate((0.4, 1.7, 3.1))]
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +37,6 @@ def uri(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     port = free_port()
     with triton(models, tmp_path_factory.mktemp("triton"), port):
         yield f"127.0.0.1:{port}"
-
-
-def heard(recognizers: list[Recognizer]) -> dict[str, list[list[Any]]]:
-    """Return words and times of every signal, by the pipeline's name."""
-    return {
-        one.config.name: [
-            [(word.text, word.start_ms, word.end_ms) for word in one.recognize(signal).words]
-            for signal in SIGNALS
-        ]
-        for one in recognizers
-    }
 
 
 @pytest.mark.triton

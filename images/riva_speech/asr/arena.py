@@ -67,6 +67,11 @@ class Row:
             return shape == self.shape
         return (*shape[:axis], self.shape[axis], *shape[axis + 1 :]) == self.shape
 
+    def check(self, name: str, count: int, shape: tuple[int, ...]) -> None:
+        """Raise ValueError unless a tensor of a shape has a value for each of ``count`` rows."""
+        if shape[:1] != (count,) or not self.fits(shape[1:]):
+            raise ValueError(f"{name} of {count} streams is {shape}, not {self.shape} each")
+
     def put(self, memory: NDArray[Any], offset: int, value: NDArray[Any]) -> int:
         """Let a value replace the row, or go behind it; return the offset of what it is then.
 
@@ -267,16 +272,15 @@ class Arena:
             ValueError: One of them has another shape; nothing was put anywhere.
         """
         for name, row in self._rows.items():
-            shape = values[name].shape
-            if shape[:1] != (len(slots),) or not row.fits(shape[1:]):
-                raise ValueError(f"{name} of {len(slots)} streams is {shape}, not {row.shape} each")
+            row.check(name, len(slots), values[name].shape)
         for place, slot in enumerate(slots):
             block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
             for name, row in self._rows.items():
                 offset = offsets.get(name, 0)
                 offsets[name] = row.put(block[name][index], offset, values[name][place])
 
-    def _grow(self) -> None:
+    def _grow(self) -> int:
+        """Make another block, and return its number."""
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
         self._blocks[number] = {
             name: _zeros((self._block_slots, row.size + row.margin), row.dtype)
@@ -286,6 +290,7 @@ class Arena:
         self._used[number] = set()
         for index in range(self._block_slots):
             heapq.heappush(self._free, (number, index))
+        return number
 
     def _settle(self) -> None:
         """Take up what was given back and no run uses; free blocks that are empty, but for one."""

@@ -77,7 +77,7 @@ class GpuArena(Arena):
             ValueError: One of them has another shape; nothing was put anywhere.
         """
         for name, row in self._gpu_rows.items():
-            row.check(name, len(slots), values[name].shape)
+            row.here.check(name, len(slots), values[name].shape)
         super().scatter(slots, values)
         with self._lane() as lane:
             for name, row in self._gpu_rows.items():
@@ -95,12 +95,12 @@ class GpuArena(Arena):
                 for address in self._spare.pop().values():
                     self._stream.free(address)
 
-    def _grow(self) -> None:
+    def _grow(self) -> int:
+        # First, for it may fail: a block has all rows or there is none.
         block = self._spare.pop() if self._spare else self._new_block()
-        before = set(self._blocks)
-        super()._grow()
-        (number,) = set(self._blocks) - before
+        number = super()._grow()
         self._gpu_blocks[number] = block
+        return number
 
     def _new_block(self) -> dict[str, int]:
         """Allocate memory for as many slots as a block has, of all rows or of none."""
@@ -166,10 +166,10 @@ class _Lane:
 
 
 class _GpuRow:
-    """What is kept of one stream under one name; it is appended to as a ``Row`` is."""
+    """What is kept of one stream under one name; it is appended to as ``here``, a ``Row``, is."""
 
     def __init__(self, row: Row) -> None:
-        self._row = row
+        self.here = row
         self.shape = row.shape
         self.dtype = np.dtype(row.dtype)
         self.is_split = row.is_split
@@ -177,17 +177,12 @@ class _GpuRow:
         self.row_bytes = row.size * self.dtype.itemsize
         self.memory_bytes = (row.size + row.margin) * self.dtype.itemsize
 
-    def check(self, name: str, count: int, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless a tensor of a shape is so many values for this row."""
-        if shape[:1] != (count,) or not self._row.fits(shape[1:]):
-            raise ValueError(f"{name} of {count} streams is {shape}, not {self.shape} each")
-
     def put(self, lane: _Lane, begin: int, offset: int, values: DeviceTensor, place: int) -> int:
         """Put one entry of ``values`` into the row whose memory begins there.
 
         Return how far the row has moved on in its memory, as ``Row.put`` does.
         """
-        axis, item = self._row.append_axis, self.dtype.itemsize
+        axis, item = self.here.append_axis, self.dtype.itemsize
         source = values.address + place * values.entry_bytes
         if axis is None:
             _copy(lane, source, begin, self.row_bytes)
@@ -205,7 +200,7 @@ class _GpuRow:
 
     def _moved_on(self, lane: _Lane, begin: int, offset: int, step: int) -> int:
         """Return where a row begins a step later: at 0 again, where its memory is at an end."""
-        if offset + step <= self._row.margin:
+        if offset + step <= self.here.margin:
             return offset + step
         item = self.dtype.itemsize
         left = self.row_bytes - step * item

@@ -95,8 +95,7 @@ class OnnxSession:
         binding = self._session.io_binding()
         for name, value in inputs.items():
             if isinstance(value, DeviceTensor):
-                place = (self.device, 0, value.dtype, value.shape, value.address)
-                binding.bind_input(name, *place)
+                binding.bind_input(name, self.device, 0, value.dtype, value.shape, value.address)
             else:
                 binding.bind_cpu_input(name, value)
         for name in self._outputs:
