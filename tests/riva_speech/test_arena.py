@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,6 +248,21 @@ def test_an_arena_that_shrinks_has_memory_for_its_streams_alone() -> None:
     del first, further
     arena.shrink()
     assert arena.capacity == 0
+
+
+def test_a_new_stream_s_memory_is_there_before_its_steps() -> None:
+    """A step meets no page that is not there yet: each such fault interrupts every core."""
+    row = Row((4, 1 << 20), np.uint8)
+    arena = Arena({"caches": row})
+    slots = [arena.take() for _ in range(3)]
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for slot in slots:
+        with arena.using([slot]) as rows:
+            assert not rows["caches"].any()
+        arena.scatter([slot], {"caches": np.broadcast_to(np.uint8(1), (1, *row.shape))})
+    faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+    pages = len(slots) * row.size // resource.getpagesize()
+    assert faults < pages // 10
 
 
 def test_a_stream_s_slot_is_free_however_it_ends(streaming: StreamingRecognizer) -> None:

@@ -13,7 +13,7 @@ import math
 import mmap
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -150,8 +150,6 @@ class Arena:
         self._block_slots = block_slots
         self._blocks: dict[int, dict[str, NDArray[Any]]] = {}
         self._live: dict[int, int] = {}
-        # The slots of each block that were ever taken: the others' rows are zeros as they are.
-        self._used: dict[int, set[int]] = {}
         self._free: list[tuple[int, int]] = []
         self._given_back: deque[tuple[int, int]] = deque()
         # The slots that runs use at this moment.
@@ -178,17 +176,20 @@ class Arena:
         return len(self._blocks) * self._block_slots
 
     def take(self) -> Slot:
-        """Return a slot whose rows are zeros; the lowest, so that the highest blocks empty."""
+        """Return a slot whose rows are zeros; the lowest, so that the highest blocks empty.
+
+        Zeros are written even where they are already. A page that is read before anything was
+        written to it is one that all share, until the first write replaces it and interrupts every
+        core that runs a thread of the server: one by one, in the steps that follow.
+        """
         with self._lock:
             self._settle()
             if not self._free:
                 self._grow()
             block, index = heapq.heappop(self._free)
             self._live[block] += 1
-            if index in self._used[block]:
-                for array in self._blocks[block].values():
-                    array[index] = 0
-            self._used[block].add(index)
+            for array in self._blocks[block].values():
+                array[index] = 0
         return Slot(self, block, index)
 
     @contextmanager
@@ -287,7 +288,6 @@ class Arena:
             for name, row in self._rows.items()
         }
         self._live[number] = 0
-        self._used[number] = set()
         for index in range(self._block_slots):
             heapq.heappush(self._free, (number, index))
         return number
@@ -310,7 +310,7 @@ class Arena:
         """Free the blocks that no stream lies in, but for so many."""
         dropped = sorted(number for number, live in self._live.items() if not live)[keep:]
         for number in dropped:
-            del self._blocks[number], self._live[number], self._used[number]
+            del self._blocks[number], self._live[number]
         if dropped:
             self._free = [place for place in self._free if place[0] in self._blocks]
             heapq.heapify(self._free)
@@ -319,10 +319,14 @@ class Arena:
 def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return zeros in pages of their own, which take memory once they are written to.
 
-    Those of the C library may be what others have freed, which is filled with zeros at once.
+    Those of the C library may be what others have freed, which is filled with zeros at once. Large
+    pages are asked for: a stream's caches are hundreds of small ones.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A kernel may know of no large pages.
+    with suppress(OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype, math.prod(shape)).reshape(shape)
 
 
