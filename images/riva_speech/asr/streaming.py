@@ -85,10 +85,11 @@ class StreamingRecognizer:
 
     def _features(self, frames: Sequence[NDArray[np.float32]]) -> list[Features]:
         """Return the features of each stream's windows."""
+        features = self.log_mel.of_frames(frames)
         if len(frames) == 1:
-            return [self.log_mel.of_frames(frames[0])]
+            return [features]
         ends = np.cumsum([len(windows) for windows in frames])[:-1]
-        return np.split(self.log_mel.of_frames(np.concatenate(frames)), ends, axis=1)
+        return np.split(features, ends, axis=1)
 
     def learn_to_join(self) -> None:
         """Find out whether steps share a run of the model."""

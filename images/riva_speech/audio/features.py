@@ -7,6 +7,8 @@ nothing about them is computed here a second time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from riva_speech.bounded import load_arrays
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -110,14 +113,34 @@ class LogMel:
         frames = np.concatenate([*map(stream.accept, blocks), stream.finish()], axis=1)
         return normalise(frames, self.config.normalize)
 
-    def of_frames(self, frames: NDArray[np.float32]) -> Features:
-        """Turn windows of pre-emphasised samples, [t, win_length], into [n_mels, t]."""
-        spectrum = np.fft.rfft(frames * self.window, n=self.config.n_fft, axis=1)
+    def of_frames(self, pieces: Sequence[NDArray[np.float32]]) -> Features:
+        """Turn windows of pre-emphasised samples, [t, win_length] each piece, into [n_mels, t]."""
+        # NumPy transforms float32 as float64, unless there is a factor of that type to apply: here
+        # it is 1 / n_fft.
+        spectrum = np.fft.rfft(self._tapered(pieces), axis=1, norm="forward")
         energies = self.filterbank @ _power(spectrum, self.config.mag_power).T
         guard = np.float32(self.config.log_zero_guard)
         if self.config.log_zero_guard_type == "add":
             return np.log(energies + guard)
         return np.log(np.maximum(energies, guard))
+
+    def _tapered(self, pieces: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the frames of all pieces as they are transformed, [t, n_fft].
+
+        NumPy fills up shorter ones itself, but transforms them one by one then, and else several at
+        once.
+        """
+        ends = list(accumulate(map(len, pieces)))
+        frames = np.zeros((ends[-1], self.config.n_fft), np.float32)
+        for piece, end in zip(pieces, ends, strict=True):
+            rows = frames[end - len(piece) : end, : self.config.win_length]
+            np.multiply(piece, self._taper, out=rows)
+        return frames
+
+    @cached_property
+    def _taper(self) -> NDArray[np.float32]:
+        """The window, times what the transform divides by."""
+        return self.window * np.float32(self.config.n_fft)
 
 
 class LogMelStream:
@@ -139,12 +162,12 @@ class LogMelStream:
     def accept(self, samples: Samples) -> Features:
         """Take more samples; return the frames that are complete now, [n_mels, t]."""
         self.push(samples)
-        return self._extractor.of_frames(self.take(self.ready))
+        return self._extractor.of_frames([self.take(self.ready)])
 
     def finish(self) -> Features:
         """Return the last frames, whose windows reach past the end of the signal."""
         self.end()
-        return self._extractor.of_frames(self.take(self.ready))
+        return self._extractor.of_frames([self.take(self.ready)])
 
     @property
     def ready(self) -> int:
