@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import subprocess
 import sys
 import textwrap
@@ -212,3 +213,31 @@ def test_threads_give_back_what_they_freed_at_the_end_of_a_heap() -> None:
         command, cwd=TESTS, capture_output=True, text=True, check=True, timeout=SECONDS
     )
     assert int(done.stdout) < 8 << 20
+
+
+def test_a_program_begins_anew_to_keep_small_blocks() -> None:
+    """It is the same process with the same arguments; what else the library is told stays."""
+    program = """
+        import os, sys
+        from riva_speech.server.memory import keep_small_blocks
+
+        print(os.getpid(), *sys.argv[1:], os.environ["GLIBC_TUNABLES"], flush=True)
+        keep_small_blocks()
+        print("goes on")
+    """
+    told = "glibc.malloc.mxfast=64"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), "an argument"],
+        cwd=TESTS,
+        env={**os.environ, "GLIBC_TUNABLES": told},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    output, _ = process.communicate(timeout=SECONDS)
+
+    begins = f"{process.pid} an argument {told}"
+    assert output.splitlines() == [
+        begins,
+        f"{begins}:glibc.malloc.tcache_count=2000",
+        "goes on",
+    ]

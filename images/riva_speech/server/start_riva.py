@@ -31,6 +31,8 @@ _log = logging.getLogger("riva_speech.server")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     options = parse(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        memory.keep_small_blocks()
     _keep_blas_calm()
     memory.share_one_heap()
     program.start_logging(log_format=options.log_format)
