@@ -75,6 +75,11 @@ class ModelConfig:
     on_gpu: bool = False
     batching: Batching | None = None
 
+    @property
+    def has_one_shape(self) -> bool:
+        """Whether inputs differ in their batch alone."""
+        return all(size >= 0 for tensor in self.inputs for size in tensor.dims)
+
     def to_pbtxt(self) -> str:
         """Return the protobuf text form."""
         message = triton.ModelConfig(

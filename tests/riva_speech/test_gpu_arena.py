@@ -5,7 +5,6 @@ The GPU is a stand-in: its memory is this machine's, and it copies when it is wa
 
 from __future__ import annotations
 
-import ctypes
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,12 @@ from riva_speech.asr.loading import load_recognizers
 from riva_speech.errors import OutOfResourceError
 from riva_speech.repository import VERSION
 from riva_speech.sessions.cuda import DeviceTensor, load_runtime
-from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import GRAPH_FILE
 from support.gpu_at_hand import gpu_at_hand
+from support.gpu_runs import GpuSession, here, there
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,20 +45,6 @@ SMALL = {"length": Row((), np.int64)}
 def _gpu() -> Iterator[None]:
     with gpu_at_hand():
         yield
-
-
-def there(values: NDArray[Any]) -> DeviceTensor:
-    """Bring an array to the GPU; the stand-in's memory is this machine's."""
-    _, address = load_runtime().cudaMalloc(values.nbytes)
-    whole = np.ascontiguousarray(values)
-    ctypes.memmove(address, whole.ctypes.data, whole.nbytes)
-    return DeviceTensor(address, values.shape, values.dtype)
-
-
-def here(tensor: DeviceTensor) -> NDArray[np.float32]:
-    size = int(np.prod(tensor.shape)) * tensor.dtype.itemsize
-    memory = ctypes.string_at(tensor.address, size)
-    return np.frombuffer(memory, tensor.dtype).reshape(tensor.shape)
 
 
 def rows_of(kept: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -168,21 +153,8 @@ def free() -> int:
     return left
 
 
-class GpuSession(OnnxSession):
-    """A session whose outputs, where they are kept, lie in the stand-in's memory."""
-
-    def run_on_gpu(
-        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
-    ) -> dict[str, NDArray[Any] | DeviceTensor]:
-        outputs = super().run_on_gpu(inputs, kept)
-        return {
-            name: there(here(value)) if isinstance(value, DeviceTensor) else value
-            for name, value in outputs.items()
-        }
-
-
 def opened(folder: Path) -> GpuSession:
-    return GpuSession(folder / VERSION / GRAPH_FILE, threads=1)
+    return GpuSession(folder / VERSION / GRAPH_FILE)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.padding import Padding
     from riva_speech.audio.features import Features
+    from riva_speech.batching import BatchLimits
     from riva_speech.sessions import Session
 
     LogProbs = NDArray[np.float32]
@@ -88,6 +89,12 @@ class StreamingModel(Protocol):
 
     def learn_to_join(self, stride: int, n_mels: int) -> None:
         """Find out whether streams share a run, where that is not known."""
+
+    def rehearse(self, most: int) -> None:
+        """Get ready for runs of up to ``most`` streams, where that takes a while."""
+
+    def limits(self, limits: BatchLimits) -> BatchLimits:
+        """Return the limits of runs, of those that are given."""
 
     def live_streams(self) -> int:
         """Return how many streams hold caches."""

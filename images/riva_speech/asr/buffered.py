@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from riva_speech.asr.acoustic import LogProbs, OfflineAcousticModel
     from riva_speech.audio.features import Features
+    from riva_speech.batching import BatchLimits
 
 # What an empty buffer is filled with: the number that NeMo 3 fills it with.
 _EMPTY = 0.0
@@ -67,6 +68,13 @@ class BufferedAcousticModel:
     def learn_to_join(self, stride: int, n_mels: int) -> None:
         """Find out whether the graph takes several buffers at once."""
         self._model.learn_to_join(stride, n_mels)
+
+    def rehearse(self, most: int) -> None:
+        """Do nothing: the first run takes as long as any other."""
+
+    def limits(self, limits: BatchLimits) -> BatchLimits:
+        """Return those that are given."""
+        return limits
 
     def live_streams(self) -> int:
         """Return 0: a buffer lies with its stream."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from riva_speech.asr.acoustic import LogProbs
     from riva_speech.asr.streaming_config import CacheConfig, StreamingConfig
     from riva_speech.audio.features import Features
+    from riva_speech.batching import BatchLimits
     from riva_speech.sessions import Session
 
 _TAIL_SECONDS = 0.5
@@ -50,6 +51,7 @@ class StreamingAcousticModel:
         self._first = first
         self._following = following
         self._config = config
+        self._n_mels = n_mels
         caches = {
             cache.name: Row(cache.shape, np.float32, cache.append_axis, cache.is_split)
             for cache in config.caches
@@ -71,6 +73,13 @@ class StreamingAcousticModel:
 
     def learn_to_join(self, stride: int, n_mels: int) -> None:
         """Know it already: every such graph takes several streams."""
+
+    def rehearse(self, most: int) -> None:
+        """Do nothing: the first run takes as long as any other."""
+
+    def limits(self, limits: BatchLimits) -> BatchLimits:
+        """Return those that are given."""
+        return limits
 
     def live_streams(self) -> int:
         """Return how many slots are taken."""

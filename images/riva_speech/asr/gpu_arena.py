@@ -15,6 +15,7 @@ import numpy as np
 
 from riva_speech.asr.arena import Arena
 from riva_speech.sessions.cuda import Buffer, DeviceTensor, Stream, Strided
+from riva_speech.sessions.recording import recorded_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +26,27 @@ if TYPE_CHECKING:
 class GpuArena(Arena):
     """Rows of zeros for new streams, some of them on a GPU."""
 
-    def __init__(self, rows: Mapping[str, Row], on_gpu: Mapping[str, Row]) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Row],
+        on_gpu: Mapping[str, Row],
+        *,
+        is_recorded: bool = False,
+    ) -> None:
         """Keep ``rows`` here and those ``on_gpu`` there.
+
+        Args:
+            rows: What is small.
+            on_gpu: What is large.
+            is_recorded: Whether runs are recorded: each gets what is there in a place that stays,
+                with as many entries as ``recorded_size`` says.
 
         Raises:
             UnsupportedError: CUDA's Python binding is not installed.
             SpeechError: CUDA has no GPU here.
         """
         super().__init__(rows)
+        self._is_recorded = is_recorded
         self._gpu_rows = {name: _GpuRow(row) for name, row in on_gpu.items()}
         self._gpu_blocks: dict[int, dict[str, int]] = {}
         # Blocks that no stream lies in: to give memory back stops all that a GPU does.
@@ -63,7 +77,7 @@ class GpuArena(Arena):
         """Give the rows of slots as ``Arena`` does; of those on the GPU, copies that are there.
 
         A ``DeviceTensor``, [slots, ...], stands for each, and where the row is split a list of
-        them, one for each entry of its first axis.
+        them, one for each entry of its first axis. Entries behind those of the slots hold anything.
         """
         with super().using(slots) as kept, self._lane() as lane:
             there = {name: self._gathered(lane, slots, name) for name in self._gpu_rows}
@@ -90,7 +104,8 @@ class GpuArena(Arena):
         """Free all memory that no stream and no run uses."""
         super().shrink()
         with self._lock:
-            self._lanes.clear()
+            if not self._is_recorded:
+                self._lanes.clear()
             while self._spare:
                 for address in self._spare.pop().values():
                     self._stream.free(address)
@@ -138,7 +153,8 @@ class GpuArena(Arena):
         self, lane: _Lane, slots: Sequence[Slot], name: str
     ) -> DeviceTensor | list[DeviceTensor]:
         """Copy a row of all slots to where a run takes it from; done once the lane has waited."""
-        row, count = self._gpu_rows[name], len(slots)
+        count = recorded_size(len(slots)) if self._is_recorded else len(slots)
+        row = self._gpu_rows[name]
         size = row.row_bytes // row.parts
         address = lane.buffer(name).reserve(count * row.row_bytes)
         for place, slot in enumerate(slots):

@@ -96,9 +96,16 @@ class StreamingRecognizer:
         acoustic = self.config.acoustic
         self.acoustic.learn_to_join(acoustic.stride, acoustic.features.n_mels)
 
+    def rehearse(self, most: int) -> None:
+        """Get ready for runs of up to ``most`` streams, where that takes a while.
+
+        Nothing else of this process may use a GPU meanwhile.
+        """
+        self.acoustic.rehearse(most)
+
     def limits(self, limits: BatchLimits) -> BatchLimits:
-        """Return the limits of runs: those that are given."""
-        return limits
+        """Return the limits of runs, of those that are given."""
+        return self.acoustic.limits(limits)
 
     def cost(self, step: Step) -> float:
         """Return the same for all steps: each is one chunk."""

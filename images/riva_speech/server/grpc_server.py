@@ -176,7 +176,7 @@ class Server:
         sessions = Shrinking(
             self._open_session or opener(options.threads_a_run, options.triton_uri)
         )
-        registry = load_and_warm_up(options.model_repository, sessions)
+        registry = load_and_warm_up(options.model_repository, sessions, options.max_batch)
         streaming = [one for one in registry.recognizers if isinstance(one, StreamingRecognizer)]
         return registry, [sessions.shrink, *(one.shrink for one in streaming)]
 
@@ -238,8 +238,8 @@ def _credentials(tls: Tls) -> Any:  # noqa: ANN401 - grpc has no types
     return grpc.ssl_server_credentials([pair], root, require_client_auth=tls.mutual)
 
 
-def load_and_warm_up(root: Path, open_session: SessionOpener) -> Registry:
-    """Load every pipeline and let each answer once.
+def load_and_warm_up(root: Path, open_session: SessionOpener, max_batch: int = 1) -> Registry:
+    """Load every pipeline and let each answer once, for runs of up to ``max_batch`` requests.
 
     Raises:
         ArtifactMissingError: There is no pipeline.
@@ -256,5 +256,7 @@ def load_and_warm_up(root: Path, open_session: SessionOpener) -> Registry:
         rate = recognizer.config.acoustic.features.sample_rate
         noise = np.random.default_rng(0).normal(0, 0.01, rate * _WARM_UP_SECONDS)
         recognizer.recognize(noise.astype(np.float32))
+        if isinstance(recognizer, StreamingRecognizer):
+            recognizer.rehearse(max_batch)
         _log.info("Model %s (%s) is loaded", recognizer.config.name, recognizer.config.type)
     return registry

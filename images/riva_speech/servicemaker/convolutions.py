@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riva_speech.errors import UnsupportedError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import onnx
 
@@ -26,22 +23,9 @@ if TYPE_CHECKING:
 _END = np.iinfo(np.int64).max
 
 
-def without_convolutions(source: Path, target: Path) -> None:
-    """Write a graph that computes the same with products; its weights stay where they are.
-
-    Raises:
-        UnsupportedError: The package onnx is not installed.
-    """
-    try:
-        import onnx  # noqa: PLC0415 - optional
-    except ImportError:
-        raise UnsupportedError(
-            "a model for CUDA needs the package onnx to be deployed, which is not installed",
-            hint="pip install onnx",
-        ) from None
-    model = onnx.load(source, load_external_data=False)
-    _Rewriter(model.graph).run()
-    onnx.save(model, target)
+def replace_convolutions(graph: onnx.GraphProto) -> None:
+    """Let a graph compute the same with products, in place; its weights stay where they are."""
+    _Rewriter(graph).run()
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class DeviceTensor:
     owner: object = None
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes it has."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def entry_bytes(self) -> int:
         """What one entry of the first axis takes."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,15 @@ import numpy as np
 
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.sessions.cuda import DEVICE, DeviceTensor
+from riva_speech.sessions.recording import Recorder, unrecorded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
 
 _LOG_ERRORS_ONLY = 3
 # Smaller tensors stay in the graph: ONNX Runtime reads shapes from them while it loads.
@@ -26,6 +30,7 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # What convolutions riva-deploy leaves are planned by cuDNN's rules: the default, to time all ways,
 # takes seconds for each new shape of a convolution's input.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_RECORDING = {"enable_cuda_graph": "1"}
 _SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
@@ -33,7 +38,13 @@ class OnnxSession:
     """An ONNX model on the CPU or an NVIDIA GPU."""
 
     def __init__(
-        self, path: Path, *, threads: int = 0, on_gpu: bool = False, as_written: bool = False
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        on_gpu: bool = False,
+        records: bool = False,
+        as_written: bool = False,
     ) -> None:
         """Load a model.
 
@@ -41,22 +52,19 @@ class OnnxSession:
             path: The graph; weights it keeps outside lie beside it.
             threads: Threads for one run; 0 takes one a core.
             on_gpu: Whether CUDA runs it.
+            records: Whether runs are to be recorded, where that can be.
             as_written: Whether each operator runs as the graph has it, with none rewritten.
 
         Raises:
             DamagedArchiveError: ONNX Runtime refuses the file.
             UnsupportedError: It is to run on a GPU, and this ONNX Runtime has no CUDA.
         """
-        import onnxruntime  # noqa: PLC0415 - takes long to import, and help texts need none
-
         if on_gpu:
             check_cuda()
         options = _options(threads, as_written=as_written)
+        recording = _open_recording(path, options) if on_gpu and records else None
         providers = [(_CUDA, _CUDA_OPTIONS), _CPU] if on_gpu else [_CPU]
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:
-            raise DamagedArchiveError(f"ONNX Runtime cannot load {path}: {error}") from error
+        self._session = recording or _open(path, options, providers)
         # A provider whose libraries do not load is left out with a mere log line.
         if on_gpu and _CUDA not in self._session.get_providers():
             raise UnsupportedError(
@@ -65,8 +73,15 @@ class OnnxSession:
             )
         self.device = DEVICE if on_gpu else "cpu"
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._recorder = Recorder(self._session) if recording else None
+        self._unrecorded = unrecorded() if recording else None
         # What is known to be fit for a run that is only made to shrink.
         self._first: dict[str, NDArray[Any]] = {}
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether ``record_on_gpu`` records runs."""
+        return self._recorder is not None
 
     @property
     def tensors(self) -> tuple[set[str], set[str]]:
@@ -83,7 +98,7 @@ class OnnxSession:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the model on named tensors and return its named outputs."""
-        values = self._session.run(self._outputs, dict(inputs))
+        values = self._session.run(self._outputs, dict(inputs), self._unrecorded)
         if not self._first:
             self._first = {name: value.copy() for name, value in inputs.items()}
         return dict(zip(self._outputs, values, strict=True))
@@ -91,7 +106,28 @@ class OnnxSession:
     def run_on_gpu(
         self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
     ) -> dict[str, NDArray[Any] | DeviceTensor]:
-        """Run the model on tensors here and on the GPU; the ``kept`` outputs stay there."""
+        """Run the model on tensors here and on the GPU; the ``kept`` outputs stay there.
+
+        Where runs of these tensors are recorded, the next one overwrites these.
+        """
+        if self._recorder is None:
+            return self._run_on_gpu(inputs, kept)
+        return dict(self._recorder.run(self._run_on_gpu, inputs, kept))
+
+    def record_on_gpu(
+        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
+    ) -> dict[str, NDArray[Any] | DeviceTensor]:
+        """Run the model as ``run_on_gpu`` does, and record how it runs on these tensors.
+
+        Nothing else of this process may use the GPU meanwhile.
+        """
+        if self._recorder is None:
+            return self._run_on_gpu(inputs, kept)
+        return dict(self._recorder.record(self._run_on_gpu, inputs, kept))
+
+    def _run_on_gpu(
+        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
+    ) -> dict[str, NDArray[Any] | DeviceTensor]:
         binding = self._session.io_binding()
         for name, value in inputs.items():
             if isinstance(value, DeviceTensor):
@@ -100,7 +136,7 @@ class OnnxSession:
                 binding.bind_cpu_input(name, value)
         for name in self._outputs:
             binding.bind_output(name, self.device if name in kept else "cpu")
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._unrecorded)
         binding.synchronize_outputs()
         values = zip(self._outputs, binding.get_outputs(), strict=True)
         return {name: _on_device(one) if name in kept else one.numpy() for name, one in values}
@@ -117,6 +153,28 @@ class OnnxSession:
             options = onnxruntime.RunOptions()
             options.add_run_config_entry(*_SHRINK)
             self._session.run(self._outputs, self._first, options)
+
+
+def _open(path: Path, options: Any, providers: Sequence[Any]) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+    """Load a model; the error is that of ``OnnxSession``."""
+    import onnxruntime  # noqa: PLC0415 - takes long to import, and help texts need none
+
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:
+        raise DamagedArchiveError(f"ONNX Runtime cannot load {path}: {error}") from error
+
+
+def _open_recording(path: Path, options: Any) -> Any:  # noqa: ANN401 - as above
+    """Load a model such that its runs can be recorded; return None where they cannot be.
+
+    ONNX Runtime refuses graphs of which the processor runs a part.
+    """
+    try:
+        return _open(path, options, [(_CUDA, _CUDA_OPTIONS | _RECORDING), _CPU])
+    except DamagedArchiveError as error:
+        _log.info("Runs of %s are not recorded: %s", path, error.message)
+        return None
 
 
 def _on_device(value: Any) -> DeviceTensor:  # noqa: ANN401 - ONNX Runtime has no types

@@ -74,7 +74,7 @@ def open_session(folder: Path, *, threads: int = 0) -> Session:
         plan = existing(folder / repository.VERSION / PLAN_FILE)
         return EngineSession(plan, config.parameters[STAMP_LIBRARY], config.max_batch_size)
     graph = existing(folder / repository.VERSION / GRAPH_FILE)
-    return OnnxSession(graph, threads=threads, on_gpu=config.on_gpu)
+    return OnnxSession(graph, threads=threads, on_gpu=config.on_gpu, records=config.has_one_shape)
 
 
 def existing(path: Path) -> Path:

@@ -15,8 +15,8 @@ from riva_speech.errors import UnsupportedError
 from riva_speech.repository import VERSION, Batching, ModelConfig, write_model
 from riva_speech.servicemaker import batches
 from riva_speech.servicemaker.batches import Range
-from riva_speech.servicemaker.convolutions import without_convolutions
 from riva_speech.servicemaker.families import ctc
+from riva_speech.servicemaker.for_cuda import write_for_cuda
 from riva_speech.servicemaker.pipelines import tensors
 from riva_speech.servicemaker.pipelines.layout import (
     ACOUSTIC,
@@ -104,7 +104,7 @@ def write_acoustic_model(
         save_optimised(source.graph(model), version / GRAPH_FILE, weights=weights)
     else:
         if target.runtime == ONNX_RUNTIME_CUDA:
-            without_convolutions(source.graph(model), version / GRAPH_FILE)
+            write_for_cuda(source.graph(model), version / GRAPH_FILE)
         else:
             _link(source.graph(model), version / GRAPH_FILE)
         for path in source.weights():

@@ -1,4 +1,4 @@
-"""Graphs for CUDA: products in the place of convolutions."""
+"""Graphs for CUDA: products in the place of convolutions, and joins of few tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riva_speech.archive import open_archive
 from riva_speech.repository import VERSION, read_config
-from riva_speech.servicemaker.convolutions import without_convolutions
+from riva_speech.servicemaker.for_cuda import write_for_cuda
 from riva_speech.servicemaker.pipelines import layout
 from riva_speech.servicemaker.pipelines.writing import Source, write_acoustic_model, write_pipeline
 from riva_speech.servicemaker.targets import FP32, ONNX_RUNTIME_CUDA, Target
@@ -100,7 +100,7 @@ def test_products_give_what_the_convolution_gives(
     """Of any kernel, stride, dilation and padding, and for any length."""
     folder = tmp_path_factory.mktemp("graphs")
     source = graph(folder / "source.onnx", **convolution)
-    without_convolutions(source, folder / "target.onnx")
+    write_for_cuda(source, folder / "target.onnx")
 
     shape = (BATCH, convolution["channels"], *lengths[: len(convolution["weight"]) - 2])
     signal = np.random.default_rng(1).normal(size=shape).astype(np.float32)
@@ -123,11 +123,39 @@ def test_what_is_of_another_kind_stays(tmp_path: Path, attributes: dict[str, Any
         tmp_path / "source.onnx", weight=weight, has_bias=True, channels=4, attributes=attributes
     )
 
-    without_convolutions(source, tmp_path / "target.onnx")
+    write_for_cuda(source, tmp_path / "target.onnx")
 
     assert kinds(tmp_path / "target.onnx") == ["Conv"]
     signal = np.random.default_rng(1).normal(size=(BATCH, 4, MOST)).astype(np.float32)
     assert np.array_equal(heard(source, signal), heard(tmp_path / "target.onnx", signal))
+
+
+@pytest.mark.parametrize("count", [2, 32, 33, 70, 1100])
+def test_many_tensors_are_joined_in_groups(tmp_path: Path, count: int) -> None:
+    """No join is of more than a recorded run may have, and what they give is the same."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    names = [f"part{number}" for number in range(count)]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Concat", names, ["whole"], axis=1)],
+            "joined",
+            [helper.make_tensor_value_info(name, kind, ["batch", 2]) for name in names],
+            [helper.make_tensor_value_info("whole", kind, None)],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "source.onnx")
+
+    write_for_cuda(tmp_path / "source.onnx", tmp_path / "target.onnx")
+
+    graph = onnx.load(tmp_path / "target.onnx").graph
+    assert max(len(node.input) for node in graph.node) <= 32
+    parts = {name: np.full((1, 2), float(name[4:]), np.float32) for name in names}
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "target.onnx"), providers=["CPUExecutionProvider"]
+    )
+    assert np.array_equal(session.run(["whole"], parts)[0], np.hstack([*parts.values()]))
 
 
 def test_what_is_deployed_for_cuda_has_products(tmp_path: Path, tiny_rmir: Path) -> None:
