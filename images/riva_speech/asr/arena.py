@@ -56,9 +56,10 @@ class Row:
         """How many numbers of memory lie behind it."""
         return 0 if self.append_axis is None else self.size // _MARGIN_PART
 
-    def view(self, memory: NDArray[Any], offset: int) -> NDArray[Any]:
-        """Return the row that begins at an offset of its memory, [size + margin]."""
-        return memory[offset : offset + self.size].reshape(self.shape)
+    @cached_property
+    def lanes(self) -> int:
+        """How many pieces its entries along the append axis are cut into by the axes before it."""
+        return math.prod(self.shape[: self.append_axis])
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Tell whether a value of that shape may be put: along the append axis, of any size."""
@@ -72,40 +73,63 @@ class Row:
         if shape[:1] != (count,) or not self.fits(shape[1:]):
             raise ValueError(f"{name} of {count} streams is {shape}, not {self.shape} each")
 
-    def put(self, memory: NDArray[Any], offset: int, value: NDArray[Any]) -> int:
-        """Let a value replace the row, or go behind it; return the offset of what it is then.
-
-        Nothing moves but the place where the row begins: by what is added, so that every entry
-        that stays is found where the one before it was. What is pushed out makes room, between two
-        that lie one behind the other, for what is added to the first of them.
-        """
-        axis = self.append_axis
-        if axis is None:
-            self.view(memory, offset)[...] = value
-            return offset
-        kept = self.shape[axis]
-        count = min(value.shape[axis], kept)
-        if count < kept:
-            offset = self._moved_on(memory, offset, count * math.prod(self.shape[axis + 1 :]))
-        newest = (*(slice(None),) * axis, slice(kept - count, None))
-        added = (*newest[:-1], slice(value.shape[axis] - count, None))
-        self.view(memory, offset)[newest] = value[added]
-        return offset
-
-    def _moved_on(self, memory: NDArray[Any], offset: int, step: int) -> int:
-        """Return where a row begins a step later: at 0 again, where its memory is at an end."""
-        if offset + step <= self.margin:
-            return offset + step
-        left = self.size - step
-        memory[:left] = memory[offset + step : offset + self.size]
-        return 0
-
     def room(self, count: int) -> NDArray[Any]:
         """Return memory for some rows, [count, *shape]."""
         if not self.is_split:
             return np.empty((count, *self.shape), self.dtype)
         parts, *rest = self.shape
         return np.moveaxis(np.empty((parts, count, *rest), self.dtype), 1, 0)
+
+
+class _Kept:
+    """What is kept of one stream under one name; ``now`` is what a run is given of it."""
+
+    def __init__(self, row: Row, memory: NDArray[Any]) -> None:
+        """Keep it in such memory, [size + margin], of zeros."""
+        self._row = row
+        self._memory = memory
+        self._begin_at(0)
+
+    def clear(self) -> None:
+        """Write zeros, even where they are already.
+
+        A page that is read before anything was written to it is one that all share, until the first
+        write replaces it and interrupts every core that runs a thread of the server: one by one, in
+        the steps that follow.
+        """
+        self._memory[...] = 0
+        self._begin_at(0)
+
+    def put(self, value: NDArray[Any]) -> None:
+        """Let a value replace what is there, or go behind it.
+
+        Nothing moves but the place where the row begins: by what is added, so that every entry
+        that stays is found where the one before it was. What is pushed out makes room, between two
+        lanes that lie one behind the other, for what is added to the first of them.
+        """
+        if self._row.append_axis is None:
+            self.now[...] = value
+            return
+        lanes = self._row.lanes
+        width = self._row.size // lanes
+        newest = value.reshape(lanes, value.size // lanes)[:, -width:]
+        added = newest.shape[1]
+        if added < width:
+            self._move_on(added)
+        self.now.reshape(lanes, width)[:, width - added :] = newest
+
+    def _move_on(self, step: int) -> None:
+        """Begin a step later: at 0 again, where the memory is at an end."""
+        begin = self._begin + step
+        if begin > self._row.margin:
+            left = self._row.size - step
+            self._memory[:left] = self._memory[begin : begin + left]
+            begin = 0
+        self._begin_at(begin)
+
+    def _begin_at(self, begin: int) -> None:
+        self._begin = begin
+        self.now = self._memory[begin : begin + self._row.size].reshape(self._row.shape)
 
 
 class FreedSlotError(Exception):
@@ -123,7 +147,7 @@ class Slot:
         self.block = block
         self.index = index
         self.is_free = False
-        # How far each row that is appended to has moved on in its memory.
+        # How far each row on a GPU that is appended to has moved on in its memory.
         self.offsets: dict[str, int] = {}
 
     def free(self) -> None:
@@ -148,7 +172,8 @@ class Arena:
         """Keep such rows; nothing is allocated yet."""
         self._rows = dict(rows)
         self._block_slots = block_slots
-        self._blocks: dict[int, dict[str, NDArray[Any]]] = {}
+        # What is kept in each slot of a block.
+        self._blocks: dict[int, list[dict[str, _Kept]]] = {}
         self._live: dict[int, int] = {}
         self._free: list[tuple[int, int]] = []
         self._given_back: deque[tuple[int, int]] = deque()
@@ -176,20 +201,15 @@ class Arena:
         return len(self._blocks) * self._block_slots
 
     def take(self) -> Slot:
-        """Return a slot whose rows are zeros; the lowest, so that the highest blocks empty.
-
-        Zeros are written even where they are already. A page that is read before anything was
-        written to it is one that all share, until the first write replaces it and interrupts every
-        core that runs a thread of the server: one by one, in the steps that follow.
-        """
+        """Return a slot whose rows are zeros; the lowest, so that the highest blocks empty."""
         with self._lock:
             self._settle()
             if not self._free:
                 self._grow()
             block, index = heapq.heappop(self._free)
             self._live[block] += 1
-            for array in self._blocks[block].values():
-                array[index] = 0
+            for kept in self._blocks[block][index].values():
+                kept.clear()
         return Slot(self, block, index)
 
     @contextmanager
@@ -211,7 +231,8 @@ class Arena:
             self._busy |= places
         try:
             if len(slots) == 1:
-                yield {name: row[np.newaxis] for name, row in self._rows_of(slots[0])}
+                kept = self._kept(slots[0])
+                yield {name: one.now[np.newaxis] for name, one in kept.items()}
             else:
                 with self._room(len(slots)) as room:
                     self._gather(slots, room)
@@ -257,14 +278,12 @@ class Arena:
 
     def _gather(self, slots: Sequence[Slot], room: dict[str, NDArray[Any]]) -> None:
         for place, slot in enumerate(slots):
-            for name, row in self._rows_of(slot):
-                room[name][place] = row
+            for name, one in self._kept(slot).items():
+                room[name][place] = one.now
 
-    def _rows_of(self, slot: Slot) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Give views of a slot's rows by name."""
-        block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
-        for name, row in self._rows.items():
-            yield name, row.view(block[name][index], offsets.get(name, 0))
+    def _kept(self, slot: Slot) -> dict[str, _Kept]:
+        """Return what is kept of a slot's stream."""
+        return self._blocks[slot.block][slot.index]
 
     def scatter(self, slots: Sequence[Slot], values: Arrays) -> None:
         """Put rows, [slots, ...] under each name, or what is to be appended, into the slots.
@@ -275,18 +294,20 @@ class Arena:
         for name, row in self._rows.items():
             row.check(name, len(slots), values[name].shape)
         for place, slot in enumerate(slots):
-            block, index, offsets = self._blocks[slot.block], slot.index, slot.offsets
-            for name, row in self._rows.items():
-                offset = offsets.get(name, 0)
-                offsets[name] = row.put(block[name][index], offset, values[name][place])
+            for name, one in self._kept(slot).items():
+                one.put(values[name][place])
 
     def _grow(self) -> int:
         """Make another block, and return its number."""
         number = next(n for n in range(len(self._blocks) + 1) if n not in self._blocks)
-        self._blocks[number] = {
+        memory = {
             name: _zeros((self._block_slots, row.size + row.margin), row.dtype)
             for name, row in self._rows.items()
         }
+        self._blocks[number] = [
+            {name: _Kept(row, memory[name][index]) for name, row in self._rows.items()}
+            for index in range(self._block_slots)
+        ]
         self._live[number] = 0
         for index in range(self._block_slots):
             heapq.heappush(self._free, (number, index))

@@ -196,7 +196,7 @@ class _GpuRow:
     def put(self, lane: _Lane, begin: int, offset: int, values: DeviceTensor, place: int) -> int:
         """Put one entry of ``values`` into the row whose memory begins there.
 
-        Return how far the row has moved on in its memory, as ``Row.put`` does.
+        Return how far the row has moved on in its memory, as one does that is kept here.
         """
         axis, item = self.here.append_axis, self.dtype.itemsize
         source = values.address + place * values.entry_bytes
