@@ -129,6 +129,19 @@ def test_what_is_recorded_outlasts_a_rest(pair: Pair) -> None:
     assert pair.replayed == 1
 
 
+def test_what_is_run_on_tensors_here_is_not_recorded(pair: Pair) -> None:
+    """Neither a run whose tensors lie anywhere, nor the one that lets a session's memory shrink."""
+    states = [pair.here.start() for _ in range(2)]
+    chunk = np.ones((pair.bands, pair.here.wanted_frames(states[0])), np.float32)
+    with pair.here.encoding(states, [chunk] * 2):
+        pass
+
+    for session in pair.sessions:
+        session.shrink()
+
+    assert pair.replayed == 0
+
+
 def test_a_model_that_cannot_be_recorded_is_run_plainly(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:

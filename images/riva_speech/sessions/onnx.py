@@ -150,7 +150,7 @@ class OnnxSession:
         import onnxruntime  # noqa: PLC0415 - as above
 
         if self._first:
-            options = onnxruntime.RunOptions()
+            options = unrecorded() if self._recorder else onnxruntime.RunOptions()
             options.add_run_config_entry(*_SHRINK)
             self._session.run(self._outputs, self._first, options)
 
