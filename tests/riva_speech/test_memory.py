@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.server_client import connected, stream_of
 from riva_speech.server.grpc_server import Server
-from riva_speech.server.memory import Reclaimer, give_back
+from riva_speech.server.memory import Reclaimer, give_back, keep_small_blocks
 from riva_speech.server.options import ServerOptions
 from riva_speech.sessions.onnx import OnnxSession
 from riva_speech.sessions.opening import GRAPH_FILE
@@ -241,3 +241,11 @@ def test_a_program_begins_anew_to_keep_small_blocks() -> None:
         f"{begins}:glibc.malloc.tcache_count=2000",
         "goes on",
     ]
+
+
+def test_a_program_that_cannot_begin_anew_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be started again, an interpreter that is gone, does not end what it has begun."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    keep_small_blocks()

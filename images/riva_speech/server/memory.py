@@ -12,6 +12,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def keep_small_blocks() -> None:
         return
     ours = f"{_KEPT_BLOCKS}={_MOST_KEPT_BLOCKS}"
     os.environ[_TUNABLES] = f"{told}:{ours}" if told else ours
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
+    # A server that cannot begin anew serves as it is.
+    with suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
 
 
 def give_back(keepers: Iterable[Shrink] = ()) -> None:
