@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from benchmarks import machine, subjects
-from benchmarks.processes import THREADS, our_server
+from benchmarks.processes import AS_SERVED, THREADS, our_server
 from benchmarks.utterances import RATE, batch, seconds
 from quickstart.bench import load
 from quickstart.bench.wire import Wanted, connect
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 OURS = ("server", "pipeline")
 _NEMO_FP32 = "nemo in fp32"
-# What start-riva sets for itself.
-_AS_SERVED = {"OPENBLAS_NUM_THREADS": "1"}
 _PATIENCE_SECONDS = 600
 
 
@@ -69,7 +67,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **(_AS_SERVED if way in OURS else {})},
+                env={**os.environ, **(AS_SERVED if way in OURS else {})},
                 text=True,
             )
         )

@@ -16,6 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from riva_speech.server.memory import KEPT_BLOCKS, TUNABLES
 from support.ports import free_port
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 120.0
 THREADS = 2
+AS_SERVED = {"OPENBLAS_NUM_THREADS": "1", TUNABLES: KEPT_BLOCKS}
+"""The environment that start-riva gives itself."""
 
 
 @dataclass(frozen=True)

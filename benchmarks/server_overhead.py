@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.processes import AS_SERVED
 from benchmarks.server_client import RATE, connected, pcm16, stream_of
 from support.ports import free_port
 
@@ -167,8 +168,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="the recording, so many times over")
     parser.add_argument("--chunk", type=int, default=160, metavar="MS")
     options = parser.parse_args()
-    # As start-riva does, before NumPy is imported there.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Before they begin: NumPy and the C library read it then.
+    os.environ.update(AS_SERVED)
     with (
         Subject.started(options.models, bare=False) as server,
         Subject.started(options.models, bare=True) as bare,

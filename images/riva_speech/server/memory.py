@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 Shrink: TypeAlias = Callable[[], object]
 
 _M_ARENA_MAX = -8
-_TUNABLES, _KEPT_BLOCKS = "GLIBC_TUNABLES", "glibc.malloc.tcache_count"
-_MOST_KEPT_BLOCKS = 2000
+# How many small blocks of a size a thread keeps, in the environment from which glibc reads that.
+TUNABLES = "GLIBC_TUNABLES"
+KEPT_BLOCKS = "glibc.malloc.tcache_count=2000"
 
 # A pause between two requests of one client is no rest.
 REST_SECONDS = 5.0
@@ -79,11 +80,10 @@ def keep_small_blocks() -> None:
     that a server computes. It can be told otherwise only by its environment, before it begins. So
     the process begins anew, once, as the same program with the same arguments.
     """
-    told = os.environ.get(_TUNABLES, "")
-    if _KEPT_BLOCKS in told or not _of_c_library("mallopt"):
+    told = os.environ.get(TUNABLES, "")
+    if KEPT_BLOCKS.partition("=")[0] in told or not _of_c_library("mallopt"):
         return
-    ours = f"{_KEPT_BLOCKS}={_MOST_KEPT_BLOCKS}"
-    os.environ[_TUNABLES] = f"{told}:{ours}" if told else ours
+    os.environ[TUNABLES] = f"{told}:{KEPT_BLOCKS}" if told else KEPT_BLOCKS
     # A server that cannot begin anew serves as it is.
     with suppress(OSError):
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
