@@ -15,10 +15,11 @@ import riva.client
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from riva_speech.asr import flashlight, flashlight_decoder
+from riva_speech.asr import flashlight
 from riva_speech.asr.ctc import Hypothesis, read
 from riva_speech.asr.decoder_config import FlashlightConfig
 from riva_speech.asr.flashlight import FlashlightDecoding
+from riva_speech.asr.flashlight_decoder import EARLY, LATE, FlashlightDecoder, Settling
 from riva_speech.asr.greedy import GreedyDecoding
 from riva_speech.asr.loading import load_recognizer, load_recognizers
 from riva_speech.asr.peaks import Peaks
@@ -57,6 +58,10 @@ MODEL = Bigrams(
 )
 WIDE = FlashlightConfig(beam_size=2000, beam_size_token=10, beam_threshold=1000.0)
 MATRICES = st.integers(0, 2**32 - 1)
+UNSETTLED = Settling(10**6, 10**6)
+SETTLINGS = pytest.mark.parametrize("settling", [LATE, EARLY], ids=["late", "early"])
+# How far back flashlight looks for the end of a word.
+FLASHLIGHT_LIMIT = 100
 
 
 def random_scores(seed: int, steps: int, tokens: int, sharpness: float = 2.0) -> LogProbs:
@@ -90,11 +95,14 @@ def decoding(
     config: FlashlightConfig = WIDE,
     model: Path | None = None,
     words: tuple[str, ...] = tuple(SPELLINGS),
+    settling: Settling = LATE,
 ) -> FlashlightDecoding:
     """Return flashlight over the words of these tests."""
     start = 0 if vocabulary.type is VocabularyType.SENTENCEPIECE else 1
     entries = tuple((word, spell(vocabulary, word)[start:]) for word in words)
-    return FlashlightDecoding(vocabulary, config, Lexicon(entries), model)
+    way = FlashlightDecoding(vocabulary, config, Lexicon(entries), model)
+    way.settling = settling
+    return way
 
 
 def decode(decoding: Decoding, pieces: list[LogProbs], count: int = 1) -> list[Hypothesis]:
@@ -182,15 +190,21 @@ def reference_of(hypothesis: Hypothesis, scores: LogProbs, config: FlashlightCon
     return acoustic + language + config.word_insertion_score * len(sentence)
 
 
+@SETTLINGS
 @pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
 @settings(max_examples=30)
 @given(MATRICES, st.lists(st.integers(0, 60), max_size=6), st.sampled_from([1, 4]))
 def test_pieces_decode_as_the_whole(
-    arpa: Path, vocabulary: Vocabulary, seed: int, cuts: list[int], count: int
+    arpa: Path,
+    settling: Settling,
+    vocabulary: Vocabulary,
+    seed: int,
+    cuts: list[int],
+    count: int,
 ) -> None:
     """Words, times and confidences do not depend on how the steps of a stream are grouped."""
     scores = random_scores(seed, 60, vocabulary.blank + 1)
-    way = decoding(vocabulary, FlashlightConfig(beam_size=20), arpa)
+    way = decoding(vocabulary, FlashlightConfig(beam_size=20), arpa, settling=settling)
 
     whole = decode(way, [scores], count)
     parts = decode(way, np.split(scores, sorted(cuts)), count)
@@ -279,8 +293,11 @@ def test_a_language_model_decides_what_sounds_alike(arpa: Path) -> None:
     assert texts == ["bb", "ba"]
 
 
+@SETTLINGS
 @pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
-def test_an_unknown_word_does_not_take_the_rest_along(vocabulary: Vocabulary) -> None:
+def test_an_unknown_word_does_not_take_the_rest_along(
+    vocabulary: Vocabulary, settling: Settling
+) -> None:
     """A search that may leave a word hears those behind it, and writes what it left as spelt."""
     said = ["a", "ba", *["a"] * 400]
     path = [one for word in said for token in spell(vocabulary, word) for one in (token, -1)]
@@ -290,8 +307,10 @@ def test_an_unknown_word_does_not_take_the_rest_along(vocabulary: Vocabulary) ->
     scores[np.arange(len(path)), path] = 0
     narrow = FlashlightConfig(beam_threshold=5.0)
 
-    (stuck,) = decode(decoding(vocabulary, narrow, words=FEW), [scores])
-    (freed,) = decode(decoding(vocabulary, replace(narrow, unk_score=-3.0), words=FEW), [scores])
+    stuck, freed = (
+        decode(decoding(vocabulary, one, words=FEW, settling=settling), [scores])[0]
+        for one in (narrow, replace(narrow, unk_score=-3.0))
+    )
 
     assert stuck.text.split() == ["a"]
     assert freed.text.split() == said
@@ -358,20 +377,135 @@ def test_clear_words_appear_as_they_end_and_stay(arpa: Path) -> None:
     assert len(heard[-1]) >= len(words) - 1
 
 
+@SETTLINGS
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
 def test_a_long_utterance_is_settled_piece_by_piece(
-    arpa: Path, monkeypatch: pytest.MonkeyPatch
+    arpa: Path, vocabulary: Vocabulary, settling: Settling
 ) -> None:
     """What is settled on the way is what a single search over all steps finds."""
-    scores = speech(PIECES, 0, 600)
-    way = decoding(PIECES, FlashlightConfig(), arpa)
-    assert len(scores) > 3 * flashlight_decoder._BLOCK_STEPS
+    scores = speech(vocabulary, 0, 600)
+    assert len(scores) > 6 * LATE.look_back
 
-    (pieces,) = decode(way, np.split(scores, range(7, len(scores), 7)))
-    monkeypatch.setattr(flashlight_decoder, "_BLOCK_STEPS", 10**6)
-    (whole,) = decode(way, [scores])
+    check_settled(vocabulary, scores, arpa, settling)
 
-    assert pieces.words == whole.words
-    np.testing.assert_array_equal(pieces.tokens.steps, whole.tokens.steps)
+
+@SETTLINGS
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+@pytest.mark.parametrize("steps", [30, 150, 700])
+def test_pauses_between_words_and_in_them_are_got_over(
+    arpa: Path, vocabulary: Vocabulary, settling: Settling, steps: int
+) -> None:
+    """What is heard behind a pause is heard where it was said, also where it ends a word.
+
+    Nobody could tell that it does, were what is before the pause a word, too.
+    """
+    pause = [vocabulary.blank] * steps
+    path = [one for word in ("a", "bab", "a") for one in (*pause, *spell(vocabulary, word))]
+    inside = [one for token in spell(vocabulary, "bab") for one in (token, *pause)]
+    scores = clearly([*path, *inside, *spell(vocabulary, "a")], vocabulary.blank + 1)
+
+    found = check_settled(vocabulary, scores, arpa, settling, FEW)
+
+    assert found.text == "a bab a bab a"
+
+
+@SETTLINGS
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+def test_words_without_a_pause_between_them_keep_their_tokens(
+    arpa: Path, vocabulary: Vocabulary, settling: Settling
+) -> None:
+    """Where words are settled, the first step behind them begins another, and is that word's."""
+    said = ["a", "bab", "ab"] * 100
+    path = [token for word in said for token in spell(vocabulary, word)]
+    scores = clearly(path, vocabulary.blank + 1)
+
+    assert check_settled(vocabulary, scores, arpa, settling).text.split() == said
+
+
+@pytest.mark.parametrize("vocabulary", [PIECES, LETTERS])
+@settings(max_examples=20)
+@given(MATRICES)
+@example(0)
+@example(2)
+def test_however_early_words_are_settled_each_has_tokens(
+    arpa: Path, vocabulary: Vocabulary, seed: int
+) -> None:
+    """What ends a word may have been settled as the end of another, which the best path lacks."""
+    scores = random_scores(seed, 300, vocabulary.blank + 1)
+    config, at_once = FlashlightConfig(beam_size=20), Settling(every=1, look_back=1)
+
+    (best,) = decode(decoding(vocabulary, config, arpa, FEW, at_once), [scores])
+
+    assert all(word.first < word.last for word in best.words)
+
+
+def clearly(path: list[int], tokens: int) -> LogProbs:
+    """Return log-probabilities that leave no doubt."""
+    scores = np.full((len(path), tokens), -20, np.float32)
+    scores[np.arange(len(path)), path] = 0
+    return scores
+
+
+def check_settled(
+    vocabulary: Vocabulary,
+    scores: LogProbs,
+    model: Path,
+    settling: Settling,
+    words: tuple[str, ...] = tuple(SPELLINGS),
+) -> Hypothesis:
+    """Return what is heard, the same as by a search that settles nothing on the way."""
+    found, expected = (
+        decode(
+            decoding(vocabulary, FlashlightConfig(), model, words, settling=one),
+            np.split(scores, range(7, len(scores), 7)),
+        )[0]
+        for one in (settling, UNSETTLED)
+    )
+    assert found.words == expected.words
+    np.testing.assert_array_equal(found.tokens.ids, expected.tokens.ids)
+    np.testing.assert_array_equal(found.tokens.steps, expected.tokens.steps)
+    np.testing.assert_array_equal(found.tokens.probabilities, expected.tokens.probabilities)
+    return found
+
+
+@SETTLINGS
+def test_a_search_without_words_is_settled_too(settling: Settling) -> None:
+    """Tokens that nobody joins into words are found as by a single search over all steps."""
+    scores = speech(PIECES, 0, 200)
+    way = FlashlightDecoding(PIECES, FlashlightConfig(use_lexicon_free_decoding=True), None, None)
+    found = []
+    for way.settling in (settling, UNSETTLED):
+        found += decode(way, np.split(scores, range(7, len(scores), 7)))
+
+    assert found[0].words == found[1].words
+    np.testing.assert_array_equal(found[0].tokens.steps, found[1].tokens.steps)
+
+
+@SETTLINGS
+@pytest.mark.parametrize(
+    ("lasting", "back"), [(["a", "bab"], 0), ([""], FLASHLIGHT_LIMIT)], ids=["speech", "silence"]
+)
+def test_a_search_remembers_few_steps_however_long_an_utterance_is(
+    arpa: Path, settling: Settling, lasting: list[str], back: int
+) -> None:
+    """It remembers those that are not to be settled, and those since a word has ended, if any."""
+    path = [token for word in lasting for token in (*SPELLINGS.get(word, ()), PIECES.blank)]
+    way = decoding(PIECES, FlashlightConfig(), arpa, settling=settling)
+    decoder = way.start()
+    assert isinstance(decoder, FlashlightDecoder)
+    most = 0
+    for row in clearly(path * (1500 // len(path)), PIECES.blank + 1):
+        decoder.accept(read(way, decoder, row[np.newaxis]))
+        most = max(most, remembered(decoder))
+
+    # A search has a state more than steps.
+    assert most <= settling.look_back + settling.every + (back or len(path)) + 1
+
+
+def remembered(decoder: FlashlightDecoder) -> int:
+    """Return how many steps a decoder's paths have."""
+    paths = decoder._search.get_all_final_hypothesis()
+    return max((len(path.tokens) for path in paths), default=0)
 
 
 @settings(max_examples=30)

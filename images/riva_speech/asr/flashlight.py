@@ -12,7 +12,7 @@ import numpy as np
 
 from riva_speech.asr.ctc import read_blanks
 from riva_speech.asr.deferred import DeferredDecoder
-from riva_speech.asr.flashlight_decoder import NO_SPACE, FlashlightDecoder, Setting
+from riva_speech.asr.flashlight_decoder import EARLY, LATE, NO_SPACE, FlashlightDecoder, Setting
 from riva_speech.errors import DamagedArchiveError, UnsupportedError
 from riva_speech.text.spelling import Speller
 from riva_speech.text.vocabulary import VocabularyType
@@ -86,6 +86,7 @@ class FlashlightDecoding:
         self.scores = self._score_words(len(units)) if lexicon else []
         trie = self.plant(lexicon.entries, self.scores) if lexicon else None
         self._setting = Setting(self.model, trie, words, config.lm_weight)
+        self.settling = LATE
         self._configure(config)
 
     def _configure(self, config: FlashlightConfig) -> None:
@@ -102,6 +103,12 @@ class FlashlightDecoding:
             return self
         other = copy(self)
         FlashlightDecoding._configure(other, config)
+        return other
+
+    def settling_early(self) -> FlashlightDecoding:
+        """Return the same for streams that are to take little memory, and give one reading."""
+        other = copy(self)
+        other.settling = EARLY
         return other
 
     def start(self, boosts: tuple[Boost, ...] = ()) -> Decoder:
@@ -134,7 +141,7 @@ class FlashlightDecoding:
         if setting.trie is None:
             free = decoder.LexiconFreeDecoderOptions(**shared)
             search = decoder.LexiconFreeDecoder(free, setting.model, blank + 1, blank, [])
-            return FlashlightDecoder(search, self.vocabulary, self.space, setting)
+            return FlashlightDecoder(search, self.vocabulary, self.space, setting, self.settling)
         options = decoder.LexiconDecoderOptions(
             word_score=config.word_insertion_score, unk_score=config.unk_score, **shared
         )
@@ -143,7 +150,7 @@ class FlashlightDecoding:
         unknown = len(setting.words or ())
         of_words: tuple[Any, ...] = (blank + 1, blank, unknown, [], False)
         search = decoder.LexiconDecoder(options, setting.trie, setting.model, *of_words)
-        return FlashlightDecoder(search, self.vocabulary, self.space, setting)
+        return FlashlightDecoder(search, self.vocabulary, self.space, setting, self.settling)
 
     def read(self, carries: Sequence[None], steps: Sequence[LogProbs]) -> list[Reading]:
         """Read which steps are blank, once blanks are penalised; each stream searches by itself."""

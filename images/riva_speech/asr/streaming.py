@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riva_speech.asr.endpointing import Endpointer
+from riva_speech.asr.flashlight import FlashlightDecoding
 from riva_speech.asr.options import NOTHING_ASKED
 from riva_speech.asr.pipeline import EndpointingConfig
 from riva_speech.asr.vad import gate_for
@@ -139,7 +140,7 @@ class Stream:
         self._gate = gate_for(recognizer.activity, options)
         self._features = LogMelStream(recognizer.log_mel)
         self._state = recognizer.acoustic.start()
-        self._decoder = recognizer.decoding.start(options.boosts)
+        self._decoder = _decoding(recognizer.decoding, options).start(options.boosts)
         self._endpointer = Endpointer(
             options.endpointing or recognizer.config.endpointing,
             recognizer.config.acoustic.ms_per_timestep,
@@ -270,3 +271,10 @@ class Stream:
             is_final=is_final,
             audio_processed=self._samples / rate,
         )
+
+
+def _decoding(decoding: Decoding, options: RequestOptions) -> Decoding:
+    """Return what decodes a stream: with little memory, unless it is for several readings."""
+    if isinstance(decoding, FlashlightDecoding) and options.alternatives == 1:
+        return decoding.settling_early()
+    return decoding
