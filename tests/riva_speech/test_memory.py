@@ -238,7 +238,7 @@ def test_a_program_begins_anew_to_keep_small_blocks() -> None:
     begins = f"{process.pid} an argument {told}"
     assert output.splitlines() == [
         begins,
-        f"{begins}:glibc.malloc.tcache_count=2000",
+        f"{begins}:glibc.malloc.tcache_count=200",
         "goes on",
     ]
 
