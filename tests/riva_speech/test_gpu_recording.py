@@ -109,7 +109,7 @@ def test_streams_are_heard_alike_by_what_is_replayed(pair: Pair) -> None:
 
 
 def test_more_streams_than_were_rehearsed_are_heard_too(pair: Pair) -> None:
-    """Their run is a plain one, and those of fewer are replayed behind it."""
+    """Their runs are plain ones."""
     pair.gpu.rehearse(2)
     streams = pair.start(MOST)
 

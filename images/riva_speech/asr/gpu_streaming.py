@@ -80,8 +80,7 @@ class GpuStreamingModel(StreamingAcousticModel):
         size = next(one.shape[0] for one in given.values() if isinstance(one, DeviceTensor))
         filled = {name: _filled(value, size) for name, value in given.items()}
         on_gpu = cast("OnnxSession", session)
-        run = on_gpu.record_on_gpu if self._is_rehearsing else on_gpu.run_on_gpu
-        outputs = run(filled, kept)
+        outputs = on_gpu.run_on_gpu(filled, kept, record=self._is_rehearsing)
         return {name: _first_of(value, count) for name, value in outputs.items()}
 
 

@@ -80,7 +80,7 @@ class OnnxSession:
 
     @property
     def is_recording(self) -> bool:
-        """Whether ``record_on_gpu`` records runs."""
+        """Whether ``run_on_gpu`` can record runs."""
         return self._recorder is not None
 
     @property
@@ -104,26 +104,25 @@ class OnnxSession:
         return dict(zip(self._outputs, values, strict=True))
 
     def run_on_gpu(
-        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
+        self,
+        inputs: Mapping[str, NDArray[Any] | DeviceTensor],
+        kept: Collection[str],
+        *,
+        record: bool = False,
     ) -> dict[str, NDArray[Any] | DeviceTensor]:
-        """Run the model on tensors here and on the GPU; the ``kept`` outputs stay there.
+        """Run the model on tensors here and on the GPU.
 
-        Where runs of these tensors are recorded, the next one overwrites these.
+        Args:
+            inputs: The tensors.
+            kept: Outputs that stay there. Where runs of these tensors are recorded, the next one
+                overwrites them.
+            record: Whether to record how the model runs on these tensors, where that can be;
+                nothing else of this process may use the GPU meanwhile.
         """
         if self._recorder is None:
             return self._run_on_gpu(inputs, kept)
-        return dict(self._recorder.run(self._run_on_gpu, inputs, kept))
-
-    def record_on_gpu(
-        self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
-    ) -> dict[str, NDArray[Any] | DeviceTensor]:
-        """Run the model as ``run_on_gpu`` does, and record how it runs on these tensors.
-
-        Nothing else of this process may use the GPU meanwhile.
-        """
-        if self._recorder is None:
-            return self._run_on_gpu(inputs, kept)
-        return dict(self._recorder.record(self._run_on_gpu, inputs, kept))
+        run = self._recorder.record if record else self._recorder.run
+        return dict(run(self._run_on_gpu, inputs, kept))
 
     def _run_on_gpu(
         self, inputs: Mapping[str, NDArray[Any] | DeviceTensor], kept: Collection[str]
