@@ -61,7 +61,7 @@ class Deployment:
         self._builder = EngineBuilder(target, batch) if target.is_engine else None
         self._runs = not (self._builder and why_not_here(target.compute_capability))
         self._weights = str(rmir.metadata.get("weights", FP32))
-        self._source = writing.Source(rmir, self._new_folder("source"))
+        self._source = writing.Source(rmir, self._new_folder("source"), for_gpu=target.on_gpu)
         self._force = force
         self._models: dict[str, StagedModel] = {}
         self._decoders: dict[str, str] = {}

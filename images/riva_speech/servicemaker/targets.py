@@ -121,8 +121,12 @@ class Target:
         return "riva-trt-" if self.is_engine else "riva-onnx-"
 
     def tolerance(self, weights: str) -> float:
-        """Return the largest difference allowed, given how the source's weights are stored."""
-        return max(_TOLERANCES.get(one, 0.0) for one in (FP32, self._computed, weights))
+        """Return the largest difference allowed, given how the source's weights are stored.
+
+        Only a processor rounds what they are multiplied with.
+        """
+        rounded = FP32 if self.on_gpu else weights
+        return max(_TOLERANCES.get(one, 0.0) for one in (FP32, self._computed, rounded))
 
     @property
     def _computed(self) -> str:

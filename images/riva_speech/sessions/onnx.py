@@ -190,6 +190,8 @@ def _options(threads: int, *, as_written: bool) -> Any:  # noqa: ANN401 - ONNX R
     options.log_severity_level = _LOG_ERRORS_ONLY
     # Threads that spin between two operators steal the cores of the other streams.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Integers that are widened to be multiplied are meant to be: no product of integers again.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     # A plan of memory is made for each shape of inputs, and batches have many.
     options.enable_mem_pattern = False
     if as_written:

@@ -29,6 +29,7 @@ from riva_speech.servicemaker.pipelines.layout import (
     options_of,
 )
 from riva_speech.servicemaker.targets import ONNX_RUNTIME_CUDA
+from riva_speech.servicemaker.widening import in_floating_point
 from riva_speech.sessions.onnx import OnnxSession, save_optimised
 from riva_speech.sessions.opening import GRAPH_FILE, PLAN_FILE
 from riva_speech.text.vocabulary import Vocabulary
@@ -60,17 +61,22 @@ _ACOUSTIC_CODE = "from riva_speech.triton.acoustic import TritonPythonModel as T
 
 
 class Source:
-    """The graphs of an RMIR, each unpacked once, beside the weights that they share."""
+    """The graphs of an RMIR, each unpacked once, beside the weights that they share.
 
-    def __init__(self, rmir: ArchiveReader, folder: Path) -> None:
+    Where they are for a GPU, those of int8 weights multiply in floating point.
+    """
+
+    def __init__(self, rmir: ArchiveReader, folder: Path, *, for_gpu: bool = False) -> None:
         self.rmir = rmir
         self._folder = folder
+        self._for_gpu = for_gpu
 
     def graph(self, model: AcousticModel) -> Path:
         """Return a graph's file; its weights lie beside it."""
         for path in self.weights():
             self._unpacked(path.name)
-        return self._unpacked(model.graph)
+        graph = self._unpacked(model.graph)
+        return in_floating_point(graph) if self._for_gpu else graph
 
     def weights(self) -> list[Path]:
         """Return the files that graphs refer to; they exist once a graph was asked for."""

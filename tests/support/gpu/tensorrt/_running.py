@@ -62,7 +62,12 @@ class Runtime:
 
 class ICudaEngine:
     def __init__(self, head: dict[str, Any], graph: bytes, logger: ILogger) -> None:
-        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # ONNX Runtime would round what is multiplied with a matrix that was rounded.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self.session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
         self.head, self.logger = head, logger
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         self.inputs, self.outputs = [one.name for one in inputs], [one.name for one in outputs]
