@@ -28,7 +28,8 @@ riva-build speech_recognition --force "$archive" "$work/english.riva" \
     --flashlight_decoder.beam_threshold=12 --flashlight_decoder.unk_score=-3 \
     --streaming.flashlight_decoder.lm_weight=1.05 \
     --streaming.flashlight_decoder.word_insertion_score=0.6 \
-    --streaming.flashlight_decoder.blank_penalty=0.6 --streaming.flashlight_decoder.beam_size=128 "$@"
+    --streaming.flashlight_decoder.blank_penalty=0.6 --streaming.flashlight_decoder.beam_size=64 \
+    --streaming.flashlight_decoder.beam_threshold=8 "$@"
 python - "$archive" "$artifacts/catalog.json" <<'PYTHON'
 import hashlib, json, pathlib, sys
 

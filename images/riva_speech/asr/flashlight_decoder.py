@@ -98,7 +98,7 @@ class FlashlightDecoder:
         by_words = setting.words is not None
         self._peaks = Peaks(self._blank) if by_words else None
         # A lexicon's search wants a token for silence. No model has one, and so none may be heard.
-        self._padding = ((0, 0), (0, int(by_words)))
+        self._width = self._blank + 1 + int(by_words)
         self._steps = 0
         self._begin()
 
@@ -145,7 +145,8 @@ class FlashlightDecoder:
         while len(rows):
             size = min(len(rows), self._due)
             block, rows = rows[:size], rows[size:]
-            emissions = np.ascontiguousarray(np.pad(block, self._padding, constant_values=NEVER))
+            emissions = np.full((size, self._width), NEVER, np.float32)
+            emissions[:, : self._blank + 1] = block
             self._search.decode_step(emissions.ctypes.data, *emissions.shape)
             self._rows = np.concatenate([self._rows, block])
             self._steps += size
