@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("riva_speech.riva_deploy")
 
-# Sums over many values, what is squared or exponentiated, and scales of weights keep single precision.
+# Sums over many values, what is squared or exponentiated, and scales of weights stay precise.
 _PRECISE = (
     "DequantizeLinear",
     "Softmax",
