@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from riva_speech.errors import SpeechError, UnsupportedError, UsageError
+from riva_speech.servicemaker.onnx_package import require_onnx
 from riva_speech.servicemaker.targets import FP16, TENSORRT_RTX
 from riva_speech.sessions.engine import (
     STAMP_GPU,
@@ -154,16 +155,12 @@ def lower(graph: Path, precision: str, target: Path) -> Path:
         return graph
     if target.exists():
         return target
-    try:
-        import onnx  # noqa: PLC0415 - optional
-        from onnxruntime.transformers.float16 import (  # noqa: PLC0415 - needs onnx
-            convert_float_to_float16,
-        )
-    except ImportError:
-        raise UnsupportedError(
-            "half precision needs the package onnx, which is not installed",
-            hint="pip install onnx, or leave --precision out",
-        ) from None
+    require_onnx("half precision needs", otherwise="leave --precision out")
+    import onnx  # noqa: PLC0415 - optional
+    from onnxruntime.transformers.float16 import (  # noqa: PLC0415 - needs onnx
+        convert_float_to_float16,
+    )
+
     model = onnx.load(graph)
     lowered = convert_float_to_float16(model, keep_io_types=True, op_block_list=list(_PRECISE))
     onnx.save(lowered, target)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker.convolutions import replace_convolutions
+from riva_speech.servicemaker.onnx_package import require_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,13 +25,9 @@ def write_for_cuda(source: Path, target: Path) -> None:
     Raises:
         UnsupportedError: The package onnx is not installed.
     """
-    try:
-        import onnx  # noqa: PLC0415 - optional
-    except ImportError:
-        raise UnsupportedError(
-            "a model for CUDA needs the package onnx to be deployed, which is not installed",
-            hint="pip install onnx",
-        ) from None
+    require_onnx("to be deployed, a model for CUDA needs")
+    import onnx  # noqa: PLC0415 - optional
+
     model = onnx.load(source, load_external_data=False)
     replace_convolutions(model.graph)
     split_joins(model.graph)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riva_speech.errors import UnsupportedError
 from riva_speech.servicemaker.families.sharing import share_weights
+from riva_speech.servicemaker.onnx_package import require_onnx
 from riva_speech.sessions.onnx import OnnxSession
 
 if TYPE_CHECKING:
@@ -43,13 +43,9 @@ def quantise(graphs: Iterable[Path], weights: Path) -> None:
         UnsupportedError: The package onnx is not installed.
         DamagedArchiveError: A graph is none.
     """
-    try:
-        import onnx  # noqa: PLC0415 - optional
-    except ImportError:
-        raise UnsupportedError(
-            "int8 weights need the package onnx, which is not installed",
-            hint="pip install onnx, or leave --nn.weights out",
-        ) from None
+    require_onnx("int8 weights need", otherwise="leave --nn.weights out")
+    import onnx  # noqa: PLC0415 - optional
+
     for path in (paths := list(graphs)):
         OnnxSession(path, threads=1, as_written=True)  # refuses what is no graph
         model = onnx.load(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from riva_speech.errors import UnsupportedError
+from riva_speech.servicemaker.onnx_package import require_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +35,9 @@ def in_floating_point(graph: Path) -> Path:
     target = graph.with_suffix(".widened.onnx")
     if target.exists():
         return target
-    try:
-        import onnx  # noqa: PLC0415 - optional
-    except ImportError:
-        raise UnsupportedError(
-            "int8 weights need the package onnx to be deployed for a GPU, which is not installed",
-            hint="pip install onnx, or leave --runtime out",
-        ) from None
+    require_onnx("to be deployed for a GPU, int8 weights need", otherwise="leave --runtime out")
+    import onnx  # noqa: PLC0415 - optional
+
     model = onnx.load(graph, load_external_data=False)
     _widen(model.graph)
     onnx.save(model, target)
