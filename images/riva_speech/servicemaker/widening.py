@@ -78,8 +78,8 @@ class _Product:
         if node.op_type != "Mul":
             return None
         wide, factors = node.input
-        rows = _inputs(makers, wide, "Cast", "MatMulInteger", "DynamicQuantizeLinear")
         operands = _inputs(makers, wide, "Cast", "MatMulInteger")
+        rows = operands and _inputs(makers, operands[0], "DynamicQuantizeLinear")
         scales = _inputs(makers, factors, "Mul")
         if not (rows and scales):
             return None
